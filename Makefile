@@ -1,0 +1,40 @@
+# Two commands: `make demo` and `make test`. Both set up their own environment from the lock file.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint lock samples reference clean
+
+demo: $(STAMP)
+	$(BIN)/cidermill curate --input 'samples/*.warc.gz' --output out/demo
+
+test: $(STAMP) lint
+	$(BIN)/pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+# Resolve the dependencies anew; commit the result.
+lock: $(STAMP)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --extra test --output-file requirements.lock pyproject.toml
+
+samples: $(STAMP)
+	$(BIN)/python samples/make_samples.py
+
+reference: $(STAMP)
+	$(BIN)/cidermill recipes --reference > docs/reference.md
+
+clean:
+	rm -rf $(VENV) out

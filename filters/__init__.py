@@ -1,0 +1,1 @@
+"""Pure functions on documents: measure, decide, edit. Nothing here imports Beam."""

@@ -1,0 +1,146 @@
+"""A cap on the time that a block of Python may take, in any thread.
+
+Signals reach the main thread only, and an engine's workers run elsewhere. Here one watchdog
+thread raises an exception in the thread that is over its time, at the next step of Python code.
+A call that stays in native code is not interrupted; the exception waits for its end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import itertools
+import os
+import threading
+import time
+from types import TracebackType
+from typing import Literal
+
+_raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_numbers = itertools.count()
+
+
+class TimeCapExceeded(BaseException):
+    """A block ran longer than its cap.
+
+    Not an ``Exception``, so that code which catches those and goes on cannot swallow it.
+    """
+
+    explains = True
+
+
+class _Watch:
+    """A deadline of one thread; compares by deadline."""
+
+    __slots__ = ("deadline", "fired", "number", "over", "thread")
+
+    def __init__(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+        self.number = next(_numbers)
+        self.thread = threading.get_ident()
+        self.over = False
+        self.fired = False
+
+    def __lt__(self, other: _Watch) -> bool:
+        return (self.deadline, self.number) < (other.deadline, other.number)
+
+
+class _Watchdog:
+    """One thread that sleeps until the nearest deadline.
+
+    Firing and ending hold one lock: either the block ends first and nothing is raised, or the
+    exception is pending in the block's thread and is taken back when the block ends.
+    """
+
+    def __init__(self) -> None:
+        self._wake = threading.Condition(threading.Lock())
+        self._watches: list[_Watch] = []
+        self._thread: threading.Thread | None = None
+
+    def begin(self, watch: _Watch) -> None:
+        with self._wake:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="time cap", daemon=True)
+                self._thread.start()
+            # Watches that ended in time go here, or a long cap would pile up short blocks.
+            while self._watches and self._watches[0].over:
+                heapq.heappop(self._watches)
+            heapq.heappush(self._watches, watch)
+            if self._watches[0] is watch:
+                self._wake.notify()
+
+    def end(self, watch: _Watch) -> bool:
+        """Whether the watch had fired; from now on it will not."""
+        with self._wake:
+            watch.over = True
+            if watch.fired:
+                _raise_in(ctypes.c_ulong(watch.thread), None)
+            return watch.fired
+
+    def _run(self) -> None:
+        with self._wake:
+            while True:
+                while self._watches and self._watches[0].over:
+                    heapq.heappop(self._watches)
+                if not self._watches:
+                    self._wake.wait()
+                    continue
+                left = self._watches[0].deadline - time.monotonic()
+                if left > 0:
+                    self._wake.wait(left)
+                    continue
+                watch = heapq.heappop(self._watches)
+                watch.fired = True
+                _raise_in(ctypes.c_ulong(watch.thread), ctypes.py_object(TimeCapExceeded))
+
+
+_watchdog = _Watchdog()
+
+
+def _renew() -> None:
+    """A forked process has the watchdog's memory but not its thread."""
+    global _watchdog  # noqa: PLW0603 - the one watchdog of a process
+    _watchdog = _Watchdog()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
+class time_cap:
+    """Context manager: raise ``TimeCapExceeded`` in this thread after so many seconds.
+
+    Caps nest. The exception never appears behind the block: one that is still pending when the
+    block ends is taken back, and raised here.
+    """
+
+    __slots__ = ("_seconds", "_watch")
+
+    def __init__(self, seconds: float) -> None:
+        if not seconds > 0:
+            raise ValueError(f"a time cap of {seconds} seconds; it must be above 0")
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._watch = watch = _Watch(self._seconds)
+        try:
+            _watchdog.begin(watch)
+        except BaseException:
+            # An outer cap fired just here: this watch must not fire later.
+            watch.over = True
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Literal[False]:
+        while True:
+            try:
+                fired = _watchdog.end(self._watch)
+                break
+            except TimeCapExceeded:
+                continue
+        if fired:
+            raise TimeCapExceeded(f"ran longer than {self._seconds:g} seconds") from None
+        return False

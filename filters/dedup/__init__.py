@@ -1,0 +1,1 @@
+"""Duplicates: exact by content hash; near by MinHash, verified against what is kept."""

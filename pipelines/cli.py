@@ -1,0 +1,99 @@
+"""The command line: ``cidermill curate | why | report | recipes | benchmarks``.
+
+Exit codes: 0 done; 1 the run failed; 2 wrong use or unusable input; 3 documents were lost or
+invented; 130 interrupted. Errors are one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import pipelines.quiet  # noqa: F401 - before Beam is imported
+from pipelines import command_benchmarks, command_curate, command_recipes
+from pipelines.account import ConservationError
+from pipelines.command_curate import Interrupted
+from pipelines.inputs_error import InputError
+from pipelines.local import WorkerFailed
+from pipelines.why import NotFound, explain
+from pipelines.yaml_tree import RecipeError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, for ``main`` and for the reference."""
+    top = argparse.ArgumentParser(
+        prog="cidermill",
+        description="Raw crawls in, audited pretraining corpora out.",
+        epilog="cidermill COMMAND --help tells more about each.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command_curate.add_parser(commands)
+    _add_why(commands)
+    _add_report(commands)
+    command_recipes.add_parser(commands)
+    command_benchmarks.add_parser(commands)
+    return top
+
+
+def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    why = commands.add_parser(
+        "why",
+        help="tell why a page was kept, dropped or edited",
+        description="Tell the whole story of a document: each rule it broke with the measured "
+        "value and the bound, each edit, what it is a duplicate of.",
+    )
+    why.add_argument("document", metavar="URL-or-id", help="the page's URL, or a document id")
+    why.add_argument("--output", "-o", default="out", help="folder of the run (default: out)")
+    why.set_defaults(perform=_why)
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    for line in explain(arguments.output, arguments.document):
+        print(line)
+    return 0
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser(
+        "report",
+        help="print the funnel of a finished run and write its report anew",
+        description="Print the funnel of a finished run, and write report.html anew from its "
+        "manifest.",
+    )
+    report.add_argument("output", nargs="?", default="out", help="folder of the run (default: out)")
+    report.set_defaults(perform=command_curate.report)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    top = parser()
+    known, rest = top.parse_known_args(arguments)
+    if rest and known.command != "curate":
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    known.beam_options = rest
+    try:
+        return int(known.perform(known))
+    except (InputError, RecipeError, NotFound) as error:
+        return _fail(error, 2)
+    except ConservationError as error:
+        return _fail(error, 3)
+    except WorkerFailed as error:
+        return _fail(error, 1)
+    except (Interrupted, KeyboardInterrupt):
+        return _fail(Interrupted("interrupted; the same command goes on from here"), 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(error, 1)
+
+
+def _fail(error: BaseException, code: int) -> int:
+    print(f"cidermill: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""What a person sees of a run: a progress bar on a terminal, plain lines in a log, the funnel."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from pipelines import conclude
+from pipelines.inputs import Input
+from pipelines.run import Run
+
+LOG_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal to draw a bar on."""
+
+PHASES = {
+    "screen": "reading and measuring",
+    "resolve": "comparing documents",
+    "finish": "writing",
+}
+
+
+class Console:
+    """Shows the events of a run. ``seconds`` sums up the time of each stage over all workers.
+
+    Use as a context manager around the run, so that the bar is closed whatever happens.
+    """
+
+    def __init__(self, run: Run, inputs: Sequence[Input], file: TextIO | None = None) -> None:
+        self._run = run
+        self._sizes = {item.key: item.size for item in inputs}
+        self._file = file or sys.stderr
+        self._bar: tqdm[Any] | None = None
+        self._phase = ""
+        self._done: dict[str, float] = {}
+        self._records = 0
+        self._counts: Counter[str] = Counter()
+        self._began = self._said = time.monotonic()
+        self.seconds: Counter[str] = Counter()
+
+    def start(self, engine: str) -> None:
+        """Say what runs where."""
+        total = sum(self._sizes.values())
+        self._line(
+            f"recipe {self._run.recipe.name}, {len(self._sizes)} inputs, {_bytes(total)}; {engine}"
+        )
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """Take in one event of the local runner."""
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_phase(self, event: Mapping[str, Any]) -> None:
+        self._close()
+        self._phase = event["phase"]
+        self._done, self._records, self._counts = {}, 0, Counter()
+        self._began = time.monotonic()
+        if self._phase == "resolve":
+            self._line(PHASES["resolve"])
+            return
+        if self._file.isatty():
+            self._bar = tqdm(
+                total=sum(self._sizes.values()),
+                desc=PHASES[self._phase],
+                unit="B",
+                unit_scale=True,
+                file=self._file,
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix} {elapsed}<{remaining}",
+            )
+
+    def _on_batch(self, event: Mapping[str, Any]) -> None:
+        self._records += event["records"]
+        self.seconds.update(event["seconds"])
+        self._reached(event["input"], event.get("offset", 0))
+
+    def _on_sealed(self, event: Mapping[str, Any]) -> None:
+        self._reached(event["input"], self._sizes.get(event["input"], 0))
+
+    def _on_finished(self, event: Mapping[str, Any]) -> None:
+        self._counts.update(event["counts"])
+        self._records = self._counts["read"]
+        self._reached(event["input"], self._sizes.get(event["input"], 0))
+
+    def _on_seconds(self, event: Mapping[str, Any]) -> None:
+        self.seconds[event["stage"]] += event["seconds"]
+
+    def _on_lost(self, event: Mapping[str, Any]) -> None:
+        self._line(f"a worker {event['how']} while working on {', '.join(event['inputs'][:3])}")
+
+    def _on_failed(self, event: Mapping[str, Any]) -> None:
+        self._line(f"a task failed: {event['error']}: {event['message']}")
+
+    def _reached(self, key: str, offset: float) -> None:
+        self._done[key] = max(self._done.get(key, 0.0), float(offset))
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._rate(), refresh=False)
+            self._bar.update(sum(self._done.values()) - self._bar.n)
+        elif time.monotonic() - self._said >= LOG_SECONDS:
+            share = sum(self._done.values()) / max(1, sum(self._sizes.values()))
+            spent = time.monotonic() - self._began
+            left = f", {spent / share - spent:.0f} s left" if share > 0 else ""
+            self._line(f"{PHASES[self._phase]}: {share:.0%}, {self._rate()}{left}")
+
+    def _rate(self) -> str:
+        spent = max(1e-9, time.monotonic() - self._began)
+        text = f"{self._records} records, {self._records / spent:.0f}/s"
+        if self._counts["read"]:
+            text += f", {self._counts['kept'] / self._counts['read']:.0%} kept"
+        return text
+
+    def _line(self, text: str) -> None:
+        self._said = time.monotonic()
+        if self._bar is not None:
+            self._bar.write(text, file=self._file)
+        else:
+            print(text, file=self._file, flush=True)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def print_funnel(
+    manifest: Mapping[str, Any],
+    output: str,
+    seconds: Mapping[str, float],
+    file: TextIO | None = None,
+) -> None:
+    """The funnel of a run: stage by stage, what went in, what was dropped, and where it lies."""
+    total = manifest["total"]
+    counts = total["counts"]
+    spent = sum(seconds.values())
+    print(f"{'stage':<18}{'in':>9}{'dropped':>9}{'dead':>7}{'out':>9}  removed by", file=file)
+    for stage in manifest["stages"]:
+        row = total["stages"].get(stage["name"], {})
+        rules = _top_rules(manifest, stage["name"])
+        print(
+            f"{stage['name']:<18}{row.get('in', 0):>9}{row.get('dropped', 0):>9}"
+            f"{row.get('dead', 0):>7}{row.get('out', 0):>9}  {rules}".rstrip(),
+            file=file,
+        )
+    read = counts.get("read", 0)
+    kept = counts.get("kept", 0)
+    share = f" ({kept / read:.1%})" if read else ""
+    print(
+        f"read {read} = kept {kept}{share} + rejected {counts.get('rejected', 0)} "
+        f"+ dead {counts.get('dead', 0)}",
+        file=file,
+    )
+    if spent:
+        parts = sorted(seconds.items(), key=lambda part: -part[1])[:5]
+        shares = ", ".join(f"{name} {value / spent:.0%}" for name, value in parts)
+        print(f"time of workers: {spent:.1f} s: {shares}", file=file)
+    print(f"corpus   {output}/documents", file=file)
+    print(f"report   {conclude.report_file(output)}", file=file)
+    print(f"why      cidermill why URL-or-id --output {output}", file=file)
+
+
+def _top_rules(manifest: Mapping[str, Any], stage: str) -> str:
+    removed = [
+        (row["removed"], name)
+        for name, row in manifest["total"]["rules"].items()
+        if row.get("removed") and manifest["rules"].get(name, {}).get("stage") == stage
+    ]
+    removed.sort(key=lambda row: (-row[0], row[1]))
+    text = ", ".join(f"{name} {count}" for count, name in removed[:3])
+    return text + (f", {len(removed) - 3} more rules" if len(removed) > 3 else "")

@@ -1,0 +1,207 @@
+"""Read: one input in, its records out in batches, each record accounted for."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterator
+from functools import partial
+from typing import BinaryIO, cast
+
+import pyarrow.parquet as pq
+
+from filters.batch import Batch
+from filters.document import DeadLetter, Document
+from pipelines import files
+from pipelines.inputs import MAX_RECORDS, Input, document_id
+from pipelines.inputs_error import InputError
+from pipelines.run import Run, batch_file, done_file
+from pipelines.sources.caps import Input as ReaderInput
+from pipelines.sources.html import read_html
+from pipelines.sources.records import ReadCaps, read_records
+
+BATCH_RECORDS = 256
+BATCH_CHARACTERS = 32 << 20
+"""A batch ends at either bound, so that its size in memory does not depend on the pages."""
+
+
+def read_batches(text: str, run: Run) -> Iterator[Batch]:
+    """The batches of one input that are still to be measured, and a sealed one for what is done.
+
+    An input whose measured batches are complete is not opened at all. After a crash, whole
+    batches that were written stay, and reading goes on behind them.
+    """
+    item = Input.from_json(text)
+    if _is_current(run, item):
+        yield Batch(item.key, -1, 0, 0, [], last=True, sealed=True)
+        return
+    number, start = _written(run.measured_folder(item))
+    batch = Batch(item.key, number, start, start, [])
+    characters = 0
+    records = _Records(run, item, start)
+    for position, record in records:
+        full = position - batch.first >= BATCH_RECORDS or characters >= BATCH_CHARACTERS
+        if full:
+            yield batch
+            batch = Batch(item.key, batch.number + 1, position, position, [])
+            characters = 0
+        batch.end = position + 1
+        if isinstance(record, DeadLetter):
+            batch.letters.append(record)
+        else:
+            characters += len(record.html) + len(record.text)
+            batch.documents.append(record)
+    batch.end = max(batch.end, records.seen)
+    batch.last = True
+    files.write_json(_facts_file(run, item), {"sha256": records.sha256, "records": records.seen})
+    yield batch
+
+
+def _facts_file(run: Run, item: Input) -> str:
+    return files.join(run.measured_folder(item), "read.json")
+
+
+def _is_current(run: Run, item: Input) -> bool:
+    """Whether the measured batches are complete and of the file as it is now."""
+    marker = done_file(run.measured_folder(item))
+    if not files.exists(marker):
+        return False
+    facts = files.read_json(marker)
+    if facts["updated"] == item.updated or digest_of(item) == facts["sha256"]:
+        return True
+    files.remove([path for path, _, _ in files.listing(run.measured_folder(item) + "/*")])
+    return False
+
+
+def digest_of(item: Input) -> str:
+    """The SHA-256 of an input: of its file, or of its files one after another."""
+    if len(item.paths) == 1:
+        return files.sha256(item.paths[0])
+    return hashlib.sha256("".join(map(files.sha256, item.paths)).encode()).hexdigest()
+
+
+def _written(folder: str) -> tuple[int, int]:
+    """The number of whole batches an interrupted run left, and the first record behind them."""
+    number = start = 0
+    while files.exists(path := batch_file(folder, number)):
+        with files.open_raw(path) as handle:
+            facts = pq.read_metadata(io.BytesIO(handle.read())).metadata
+        if facts[b"last"] == b"1":
+            # The end was reached but not sealed: read on from its beginning to seal it.
+            return number, int(facts[b"first"])
+        start = int(facts[b"end"])
+        number += 1
+    return number, start
+
+
+class _Records:
+    """Iterates over (position, record) from ``start`` on; knows the digest once at the end.
+
+    Every record of the input has a position, wanted or not; ``seen`` is their number.
+    """
+
+    def __init__(self, run: Run, item: Input, start: int) -> None:
+        self._run = run
+        self._item = item
+        self._start = start
+        self._position = -1
+        self.seen = 0
+        self.sha256 = ""
+
+    def __iter__(self) -> Iterator[tuple[int, Document | DeadLetter]]:
+        limit = self._item.limit
+        if limit == 0:
+            return
+        for record in self._all():
+            if 0 <= limit <= self._position:
+                self.seen = limit
+                break
+            if self._position < self._start:
+                continue
+            if isinstance(record, Document):
+                record.metadata["input"] = self._item.name
+            yield self._position, record
+            if self.seen >= MAX_RECORDS:
+                raise InputError(
+                    f"{self._item.paths[0]} has more than {MAX_RECORDS} records; split the file"
+                )
+            if 0 <= limit <= self.seen:
+                break
+        if not self.sha256:
+            self.sha256 = "" if limit >= 0 else digest_of(self._item)
+
+    def _identify(self, position: int) -> str:
+        self._position = position
+        self.seen = position + 1
+        return document_id(self._item.key, position).hex()
+
+    def _accept(self, identifier: str) -> bool:
+        if self._position < self._start:
+            return False
+        return _sampled(identifier, self._run.sample, self._run.seed)
+
+    def _all(self) -> Iterator[Document | DeadLetter]:
+        if self._item.kind == "html":
+            yield from self._html_files()
+            return
+        path = self._item.paths[0]
+        caps = read_caps(self._run)
+        source = self._run.recipe.source(self._item.source)
+        with contextlib.ExitStack() as stack:
+            raw = stack.enter_context(files.open_raw(path))
+            hashing = None
+            if self._item.kind != "parquet":
+                hashing = files.HashingReader(raw)
+                raw = cast(BinaryIO, io.BufferedReader(hashing, files.PIECE))
+            yield from read_records(
+                self._item.kind,
+                raw,
+                name=self._item.name,
+                source=self._item.source,
+                identify=self._identify,
+                accept=self._accept,
+                caps=caps,
+                options=source.options,
+            )
+            if hashing is not None:
+                self.sha256 = hashing.finish()
+
+    def _html_files(self) -> Iterator[Document | DeadLetter]:
+        options = self._run.recipe.source(self._item.source).options
+        pairs = zip(self._item.paths, self._item.names, strict=True)
+        for position, (path, name) in enumerate(pairs):
+            identifier = self._identify(position)
+            if not self._accept(identifier):
+                continue
+            given = ReaderInput(
+                name=name,
+                source=self._item.source,
+                identify=partial(_same, identifier),
+                caps=read_caps(self._run),
+                options={"url": f"file:{name}", **options},
+            )
+            with files.open_raw(path) as handle:
+                yield from read_html(handle, given)
+
+
+def _same(identifier: str, _position: int) -> str:
+    return identifier
+
+
+def read_caps(run: Run) -> ReadCaps:
+    """The recipe's caps as the readers know them."""
+    caps = run.recipe.caps
+    return ReadCaps(
+        max_record_bytes=caps.record_bytes,
+        max_expanded_bytes=caps.expanded_bytes,
+        max_html_bytes=caps.page_bytes,
+    )
+
+
+def _sampled(identifier: str, share: float, seed: int) -> bool:
+    """Whether a record is in the sample: a hash of seed and id below the share."""
+    if share >= 1:
+        return True
+    digest = hashlib.blake2b(f"{seed}:{identifier}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64

@@ -1,0 +1,203 @@
+"""What every worker needs to know of a run, and where its files lie.
+
+A ``Run`` travels with the graph. It holds the recipe's content, not its path, and everything that
+was settled before the first record is read: hashes of what each phase depends on, and folders.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+
+from filters.signal import Signal
+from filters.stages import EXTRACT, GLOBAL, MEASURE, StageFunction
+from pipelines import files
+from pipelines.inputs import Input
+from pipelines.recipe import Recipe, StageSettings, digest
+
+FORMAT = 1
+"""Raised when the files of the work directory change their meaning."""
+
+TABLES = ("documents", "rejected", "decisions", "dead")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's recipe, folders, and the choices that every worker must share.
+
+    ``sample`` is the share of records to read, chosen by ``seed`` and the record's id.
+    ``partitions`` spreads the keys of global stages; results do not depend on it.
+    ``resources`` maps files the recipe names to the SHA-256 of their content.
+    """
+
+    recipe: Recipe
+    output: str
+    work: str
+    sample: float = 1.0
+    seed: int = 0
+    partitions: int = 16
+    resources: tuple[tuple[str, str], ...] = ()
+
+    # --- stages -----------------------------------------------------------------------------
+
+    def measuring(self, source: str) -> tuple[StageSettings, ...]:
+        """The stages of a source that look at one document alone and come before the global."""
+        return tuple(s for s in self.recipe.chain(source) if s.spec.phase <= MEASURE)
+
+    def finishing(self, source: str) -> tuple[StageSettings, ...]:
+        """The stages of a source from the first global one on."""
+        return tuple(s for s in self.recipe.chain(source) if s.spec.phase >= GLOBAL)
+
+    def signals(self, source: str, *, measured: bool = False) -> list[Signal]:
+        """Every signal that documents of a source can have, in the order of stages."""
+        stages = self.measuring(source) if measured else self.recipe.chain(source)
+        return [signal for stage in stages for signal in stage.spec.signals]
+
+    def all_signals(self) -> list[Signal]:
+        """The union over sources: all tables of a run share one schema."""
+        found: dict[str, Signal] = {}
+        for source in self.recipe.sources:
+            found.update({signal.name: signal for signal in self.signals(source.name)})
+        return list(found.values())
+
+    # --- hashes -----------------------------------------------------------------------------
+
+    def measured_hash(self, item: Input) -> str:
+        """What the measured text and signals of an input depend on: no bound, but for those of
+        stages before extraction, which decide what is extracted at all."""
+        source = self.recipe.source(item.source)
+        return digest(
+            {
+                "format": FORMAT,
+                "code": code_hash("filters", "pipelines"),
+                "kind": item.kind,
+                "options": dict(source.options),
+                "caps": self.recipe.canonical()["caps"],
+                "stages": [
+                    stage.canonical(rules=stage.spec.phase < EXTRACT)
+                    for stage in self.measuring(item.source)
+                ],
+                "sample": [self.sample, self.seed if self.sample < 1 else 0],
+                "limit": item.limit,
+                "resources": self._digests(self.measuring(item.source)),
+            }
+        )[:16]
+
+    def screened_hash(self, item: Input) -> str:
+        """What the decisions and sketches of an input depend on."""
+        return digest(
+            {
+                "measured": self.measured_hash(item),
+                "rules": [s.canonical() for s in self.measuring(item.source)],
+                "global": [
+                    s.canonical() for s in self.finishing(item.source) if s.spec.phase == GLOBAL
+                ],
+                "resources": self._digests(self.finishing(item.source)),
+                "rank": self.source_rank(item.source),
+            }
+        )[:16]
+
+    def finished_hash(self, item: Input, verdicts: bytes) -> str:
+        """What the final files of an input depend on, the verdicts of global stages included."""
+        return digest(
+            {
+                "screened": self.screened_hash(item),
+                "stages": [s.canonical() for s in self.finishing(item.source)],
+                "schema": [signal.name for signal in self.all_signals()],
+                "keep_rejected": self.recipe.keep_rejected,
+                "name": item.name,
+                "verdicts": hashlib.sha256(verdicts).hexdigest(),
+            }
+        )[:16]
+
+    def _digests(self, stages: Iterable[StageSettings]) -> list[str]:
+        """The digests of the files that the options of these stages name."""
+        known = dict(self.resources)
+        return [
+            known[path]
+            for stage in stages
+            for option in stage.spec.files
+            for path in getattr(stage.options, option)
+            if path in known
+        ]
+
+    def source_rank(self, source: str) -> int:
+        """The place of a source in the recipe: earlier sources win among duplicates."""
+        return [s.name for s in self.recipe.sources].index(source)
+
+    # --- places -----------------------------------------------------------------------------
+
+    def input_file(self, key: str) -> str:
+        """Where the description of an input is kept for the later phases."""
+        return files.join(self.work, "inputs", f"{key}.json")
+
+    def measured_folder(self, item: Input) -> str:
+        """Where the measured batches of an input lie."""
+        return files.join(self.work, "measured", item.key, self.measured_hash(item))
+
+    def screened_folder(self, item: Input) -> str:
+        """Where the sketches of an input lie."""
+        return files.join(self.work, "screened", item.key, self.screened_hash(item))
+
+    def finished_marker(self, key: str) -> str:
+        """The account of one finished input."""
+        return files.join(self.work, "finished", f"{key}.json")
+
+    def verdicts_file(self, key: str) -> str:
+        """The verdicts of the global stages on one input, where they pass between processes."""
+        return files.join(self.work, "verdicts", f"{key}.bin")
+
+    def table(self, table: str, key: str, source: str) -> str:
+        """The file of one of the ``TABLES`` for one input."""
+        return files.join(self.output, table, f"{source}-{key}.parquet")
+
+
+@functools.cache
+def build_stage(settings: StageSettings) -> StageFunction:
+    """A stage ready to run on documents, built once per process."""
+    return settings.spec.build(settings.options)
+
+
+def batch_file(folder: str, number: int) -> str:
+    """The file of one batch."""
+    return files.join(folder, f"{number:06d}.parquet")
+
+
+def done_file(folder: str) -> str:
+    """The marker that an input's batches are all there."""
+    return files.join(folder, "done.json")
+
+
+def document_reference(key: str, number: int) -> int:
+    """40 bits of input, 24 bits of record: a document as the global stages know it."""
+    return int(key, 16) << 24 | number
+
+
+def input_of_reference(reference: int) -> str:
+    """The input's key in a document reference."""
+    return f"{reference >> 24:010x}"
+
+
+@functools.cache
+def code_hash(*packages: str) -> str:
+    """The SHA-256 of the packages' files: with other code, nothing stored is taken over."""
+    total = hashlib.sha256()
+    for package in packages:
+        for name, content in _sources(importlib.resources.files(package), package):
+            total.update(f"{name}\0{len(content)}\0".encode())
+            total.update(content)
+    return total.hexdigest()
+
+
+def _sources(folder: Traversable, name: str) -> Iterable[tuple[str, bytes]]:
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        path = f"{name}/{entry.name}"
+        if entry.is_dir():
+            if entry.name != "__pycache__":
+                yield from _sources(entry, path)
+        elif not entry.name.endswith(".pyc"):
+            yield path, entry.read_bytes()

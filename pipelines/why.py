@@ -1,0 +1,126 @@
+"""Why: the whole story of one document, found by URL or id in a finished run's tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from pipelines.run import TABLES
+
+
+class NotFound(LookupError):
+    """No record of the run has this URL or id."""
+
+
+def _table(output: str, name: str) -> ds.Dataset | None:
+    folder = os.path.join(output, name)
+    return ds.dataset(folder, format="parquet") if os.path.isdir(folder) else None
+
+
+def find(output: str, key: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows of every table about a document, by id or by URL.
+
+    A URL without its scheme matches as well. Raises ``NotFound`` with a hint where nothing does.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    wanted = [key, f"http://{key}", f"https://{key}"]
+    if not any(_table(output, name) for name in TABLES):
+        raise NotFound(f"{output} holds no run; give the folder that `cidermill curate` wrote")
+    for name in TABLES:
+        table = _table(output, name)
+        if table is None:
+            continue
+        matches = pc.field("id").isin([key.lower()]) | pc.field("url").isin(wanted)
+        columns = [c for c in table.schema.names if c != "text"]
+        rows = table.to_table(filter=matches, columns=columns).to_pylist()
+        found[name] = sorted(rows, key=lambda row: str(row["id"]))
+    if not any(found.values()):
+        raise NotFound(f"no record with the URL or id {key!r} in {output}{_near(output, key)}")
+    return found
+
+
+def _near(output: str, key: str) -> str:
+    """URLs that contain what was asked for, as a hint."""
+    urls: list[str] = []
+    for name in ("documents", "rejected", "dead"):
+        table = _table(output, name)
+        if table is None:
+            continue
+        matches = pc.match_substring(pc.field("url"), key)
+        rows: pa.Table = table.to_table(filter=matches, columns=["url"])
+        urls += rows.column("url").to_pylist()
+    return f"; did you mean {', '.join(sorted(set(urls))[:5])}?" if urls else ""
+
+
+def url_of(output: str, identifier: str) -> str:
+    """The URL of a document by id, or the empty string."""
+    for name in ("documents", "rejected", "dead"):
+        table = _table(output, name)
+        if table is None:
+            continue
+        rows = table.to_table(filter=pc.field("id") == identifier, columns=["url"]).to_pylist()
+        if rows:
+            return str(rows[0]["url"])
+    return ""
+
+
+def explain(output: str, key: str) -> Iterator[str]:
+    """The story of each record with this URL or id, line by line."""
+    found = find(output, key)
+    ids = sorted({row["id"] for rows in found.values() for row in rows})
+    for number, identifier in enumerate(ids):
+        if number:
+            yield ""
+        yield from _story(output, identifier, found)
+
+
+def _story(output: str, identifier: str, found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    def mine(name: str) -> list[dict[str, Any]]:
+        return [row for row in found.get(name, []) if row["id"] == identifier]
+
+    decisions = mine("decisions")
+    documents, rejected, dead = mine("documents"), mine("rejected"), mine("dead")
+    row = (documents + rejected + dead + decisions)[0]
+    yield f"{row['url'] or '(no URL)'}"
+    yield f"  id       {identifier}"
+    yield f"  source   {row['source']}" + (
+        f", {row['input']}" + (f" at byte {row['offset']}" if row.get("offset") is not None else "")
+        if row.get("input")
+        else ""
+    )
+    if dead:
+        yield f"  DEAD     at stage {dead[0]['stage']}: {dead[0]['error']} {dead[0]['message']}".rstrip()
+        return
+    removal = next((d for d in decisions if d["removed"]), None)
+    if removal is not None:
+        yield f"  DROPPED  by {removal['rule']} (stage {removal['stage']})"
+    elif documents:
+        yield "  KEPT"
+    rules = [d for d in decisions if d["action"] != "edit"]
+    for d in rules:
+        mark = "removed it" if d["removed"] else "tag" if d["action"] == "tag" else "also broken"
+        yield f"    {d['rule']}: {_value(d)}, asked {d['bound']}  [{mark}]"
+        if d["evidence"]:
+            yield f"      {d['evidence']}"
+            if d["evidence"].startswith("duplicate of "):
+                yield f"      that is {url_of(output, d['evidence'].split()[-1])}"
+    edits = [d for d in decisions if d["action"] == "edit"]
+    if edits:
+        yield f"  edited   {len(edits)} spans"
+    for d in edits[:20]:
+        size = d["end"] - d["start"]
+        change = f"replaced by {d['replacement']}" if d["replacement"] else "removed"
+        yield f"    {d['rule']}: {size} characters at {d['start']} {change}"
+    if len(edits) > 20:
+        yield f"    ... and {len(edits) - 20} more"
+
+
+def _value(decision: dict[str, Any]) -> str:
+    if decision["value"] is None or isinstance(decision["value_text"], str):
+        return str(decision["value_text"])
+    return f"{decision['value']:g}"

@@ -1,0 +1,90 @@
+"""A worker process of the local runner: takes slices of the graph's work on its standard input.
+
+The first line is the run, each further line one task, all from the supervisor that started this
+process. Every task builds a small Beam pipeline out of the same composites as the whole graph
+and runs it in this process. Events go out as JSON lines on what was the standard output.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import sys
+import threading
+import time
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines import files, progress
+from pipelines.curate import ResolveInputs
+from pipelines.finish import WriteDocuments
+from pipelines.inputs import Input
+from pipelines.run import Run
+from pipelines.screen import ScreenInputs
+
+BEAT_SECONDS = 2.0
+
+
+def main() -> None:
+    """Serve tasks until the standard input ends."""
+    channel = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    progress.listen(channel)
+    # The line comes from the process that started this one, over its own pipe.
+    run: Run = pickle.loads(base64.b64decode(sys.stdin.readline()))
+    threading.Thread(target=_beat, daemon=True).start()
+    progress.tell("ready")
+    for line in sys.stdin:
+        task = json.loads(line)
+        try:
+            perform(task, run)
+        except Exception as error:
+            progress.tell("failed", error=type(error).__name__, message=_message(error))
+            continue
+        progress.tell("done")
+
+
+def _message(error: Exception) -> str:
+    """The first line of an error; Beam wraps it in a longer story."""
+    return str(error).strip().split("\n")[0][:500]
+
+
+def _beat() -> None:
+    """Show the supervisor that this process still runs Python; end when the supervisor has."""
+    parent = os.getppid()
+    while True:
+        time.sleep(BEAT_SECONDS)
+        if os.getppid() != parent:
+            os._exit(1)
+        progress.tell("beat")
+
+
+def perform(task: dict[str, Any], run: Run) -> None:
+    """Run one task's slice of the graph: ``screen``, ``resolve`` or ``finish`` some inputs."""
+    inputs: list[str] = task["inputs"]
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        if task["task"] == "finish":
+            keys = [Input.from_json(text).key for text in inputs]
+            pairs = pipeline | beam.Create(keys) | beam.Map(_read_verdicts, run)
+            _ = pairs | WriteDocuments(run)
+            return
+        screened = (
+            pipeline | beam.Create(inputs).with_output_types(str) | "Screen" >> ScreenInputs(run)
+        )
+        if task["task"] == "resolve":
+            resolved = screened | "Resolve" >> ResolveInputs(run)
+            _ = resolved | beam.MapTuple(partial(_write_verdicts, run=run))
+
+
+def _write_verdicts(key: str, blob: bytes, run: Run) -> str:
+    files.write_bytes(run.verdicts_file(key), blob)
+    return key
+
+
+def _read_verdicts(key: str, run: Run) -> tuple[str, bytes]:
+    with files.open_raw(run.verdicts_file(key)) as handle:
+        return key, handle.read()

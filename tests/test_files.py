@@ -1,0 +1,57 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import pytest
+
+from pipelines import files
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = str(tmp_path / "deep" / "a.bin")
+    files.write_bytes(path, b"old")
+    with pytest.raises(RuntimeError, match="stop"), files.write_whole(path) as handle:
+        handle.write(b"half of the n")
+        raise RuntimeError("stop")
+    assert (tmp_path / "deep" / "a.bin").read_bytes() == b"old"
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.bin"]
+
+
+def test_json_is_canonical(tmp_path):
+    first, second = str(tmp_path / "1"), str(tmp_path / "2")
+    files.write_json(first, {"b": 1, "a": "é"})
+    files.write_json(second, {"a": "é", "b": 1})
+    assert files.sha256(first) == files.sha256(second)
+    assert files.read_json(first) == {"a": "é", "b": 1}
+
+
+def test_reading_what_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        files.read_json(str(tmp_path / "none.json"))
+    assert not files.exists(str(tmp_path / "none.json"))
+    files.remove([str(tmp_path / "none.json")])
+
+
+def test_compressed_files_are_opened_raw(tmp_path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(b"\x1f\x8bnot really gzip")
+    with files.open_raw(str(path)) as handle:
+        assert handle.read() == b"\x1f\x8bnot really gzip"
+
+
+def test_listing_gives_path_and_size(tmp_path):
+    (tmp_path / "b").write_bytes(b"22")
+    (tmp_path / "a").write_bytes(b"1")
+    rows = files.listing(str(tmp_path / "*"))
+    assert [(path.rpartition("/")[2], size) for path, size, _ in rows] == [("a", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize("taken", [0, 3, 100])
+def test_hashing_reader_covers_the_whole_file(taken):
+    content = bytes(range(256)) * 20
+    reader = files.HashingReader(io.BytesIO(content))
+    assert reader.read(taken) == content[:taken]
+    assert reader.finish() == hashlib.sha256(content).hexdigest()
