@@ -32,7 +32,7 @@ SIGNALS: tuple[Signal, ...] = (
             (
                 "line",
                 "fraction",
-                "lines that repeat an earlier one, over all lines",
+                "lines that repeat an earlier one over all lines",
                 Bound(max=0.3),
             ),
             (

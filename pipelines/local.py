@@ -187,10 +187,8 @@ class Pool:
 
     def _again(self, task: Task, reason: str, queue: deque[Task]) -> None:
         failures = task.failures + 1
-        if task.name == "resolve":
-            parts = [task.inputs]
-        else:
-            parts = [[item] for item in task.inputs]
+        whole = task.name == "resolve"
+        parts = [task.inputs] if whole else [[item] for item in task.inputs]
         if failures >= MAX_FAILURES:
             what = task.inputs[0].paths[0] if len(parts) == 1 and task.name != "resolve" else ""
             where = f"input {what}" if what else f"{len(task.inputs)} inputs"

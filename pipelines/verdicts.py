@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 EXACT, NEAR, CLUSTER, EXEMPT = 1, 2, 3, 4
 """Kinds of row: ``EXACT`` and ``NEAR`` duplicate of ``other`` (a document id) with Jaccard
-similarity ``value``; ``CLUSTER``: ``value`` documents were found duplicates of this one; ``EXEMPT``:
-the first 8 bytes of ``other`` are the hash of an n-gram in common use, in ``value`` documents."""
+similarity ``value``; ``CLUSTER``: ``value`` documents are duplicates of this one; ``EXEMPT``: the
+first 8 bytes of ``other`` are the hash of an n-gram in common use, in ``value`` documents."""
 
 VERDICT = np.dtype([("kind", "u1"), ("number", "<u4"), ("other", "V16"), ("value", "<f8")])
 

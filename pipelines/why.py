@@ -94,7 +94,8 @@ def _story(output: str, identifier: str, found: dict[str, list[dict[str, Any]]])
         else ""
     )
     if dead:
-        yield f"  DEAD     at stage {dead[0]['stage']}: {dead[0]['error']} {dead[0]['message']}".rstrip()
+        letter = dead[0]
+        yield f"  DEAD     at stage {letter['stage']}: {letter['error']} {letter['message']}".rstrip()
         return
     removal = next((d for d in decisions if d["removed"]), None)
     if removal is not None:

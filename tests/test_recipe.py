@@ -79,7 +79,7 @@ def test_hash_is_of_the_meaning():
         ("name: test", "name: [test", r"r:2: "),
         ("name: test", "name: &a test\ndescription: *a", r"aliases"),
         ("name: test", "name: test\nname: test", r"r:2: the key 'name' stands twice"),
-        ("stages:\n  - read", "stages:\n  - duplicates\n  - read", r"the stage 'read' comes too"),
+        ("stages:\n  - read", "stages:\n  - pii\n  - read", r"the stage 'read' comes too"),
     ],
 )
 def test_mistakes_are_pointed_at(old, new, message):
