@@ -67,6 +67,8 @@ def conclude(run: Run, inputs: Sequence[Input]) -> dict[str, Any]:
     total.check([], "the run") if not total.stages else _check_total(total)
     total.trim()
     _remove_strangers(run, inputs)
+    for folder in (run.output, run.work):
+        files.remove_temporary(folder)
     manifest = {
         "format": FORMAT,
         "cidermill": importlib.metadata.version("cidermill"),

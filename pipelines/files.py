@@ -105,6 +105,20 @@ def remove(paths: list[str]) -> None:
         FileSystems.delete(present)
 
 
+def remove_temporary(folder: str) -> None:
+    """Delete what attempts that died in mid-write left below a local folder.
+
+    Only for a folder that no other process writes to. Object stores keep no such files.
+    """
+    if not is_local(folder):
+        return
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(".") and name.endswith(".tmp"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(place, name))
+
+
 def sha256(path: str) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()

@@ -68,10 +68,26 @@ def _is_current(run: Run, item: Input) -> bool:
     if not files.exists(marker):
         return False
     facts = files.read_json(marker)
-    if facts["updated"] == item.updated or digest_of(item) == facts["sha256"]:
+    if facts["updated"] == item.updated:
         return True
-    files.remove([path for path, _, _ in files.listing(run.measured_folder(item) + "/*")])
+    if digest_of(item) == facts["sha256"]:
+        files.write_json(marker, {**facts, "updated": item.updated})
+        return True
+    forget(run, item)
     return False
+
+
+def forget(run: Run, item: Input) -> None:
+    """Remove all stored work on an input whose content has changed behind its key."""
+    patterns = [
+        files.join(run.work, "measured", item.key, "*", "*"),
+        files.join(run.work, "screened", item.key, "*", "*"),
+        run.finished_marker(item.key),
+    ]
+    # The markers go first: what is left after a crash in between must not look complete.
+    found = [path for pattern in patterns for path, _, _ in files.listing(pattern)]
+    files.remove([path for path in found if path.endswith(".json")])
+    files.remove(found)
 
 
 def digest_of(item: Input) -> str:

@@ -1,0 +1,31 @@
+"""What tests share: one run over the samples, and ways to make small runs."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+import pipelines.quiet  # noqa: F401 - before Beam is imported
+from pipelines.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def digests(output: Path) -> dict[str, str]:
+    """SHA-256 of every file of a run, without its work directory."""
+    return {
+        str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(output.rglob("*"))
+        if path.is_file() and "work" not in path.relative_to(output).parts
+    }
+
+
+@pytest.fixture(scope="session")
+def samples_run(tmp_path_factory) -> Path:
+    """The output of the web recipe over the samples, made once a session."""
+    output = tmp_path_factory.mktemp("samples") / "out"
+    pattern = str(ROOT / "samples" / "*.warc.gz")
+    assert main(["curate", "--input", pattern, "--output", str(output), "--workers", "2"]) == 0
+    return output
