@@ -56,7 +56,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
 )
 
-_WORD = re.compile(r"[^\W_]+(?:[*@$!][^\W_]+)*[*@$]*", re.UNICODE)
+_WORD = re.compile(r"[@$]?[^\W_]+(?:[*@$!]+[^\W_]+)*[*@$]*")
 _REPEATED = re.compile(r"(.)\1{2,}")
 _DIGITS = str.maketrans({"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a",
                          "$": "s", "!": "i"})  # fmt: skip

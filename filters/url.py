@@ -88,6 +88,8 @@ def _suffixes() -> Any:
 @functools.lru_cache(maxsize=65536)
 def host(url: str) -> str:
     """The host of a URL in lower case without port, or the empty string."""
+    if url.startswith("file:"):
+        return ""
     try:
         name = urlsplit(url if "//" in url else f"//{url}").hostname or ""
     except ValueError:

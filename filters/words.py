@@ -1,8 +1,8 @@
 """Words, lines, paragraphs and sentences of a text, found once and shared by all rules.
 
 Words are near to what spaCy's English tokenizer gives, which datatrove's rules were tuned with:
-punctuation marks are tokens of their own, and a run of dots is one. Unlike spaCy, contractions
-stay whole (``don't``) and numbers split at their points. Scripts written without spaces (Han,
+punctuation marks are tokens of their own, and a run of dots, a number with its points and commas
+and a web address are one token each. Unlike spaCy, contractions stay whole (``don't``). Scripts written without spaces (Han,
 kana, Thai, Lao, Khmer, Burmese) are cut into pairs of characters: a pair is about a word of Chinese
 or Japanese, so counts of words mean the same as elsewhere, while lengths of words do not.
 """
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 )
+_NUMBER = r"\d+(?:[.,:]\d+)+"
+_ADDRESS = r"https?://[^\s<>\"')\]]+|www\.[^\s<>\"')\]]+"
 _PUNCTUATION = r"\.{2,}|[^\w\s]|_"
-_SPACED_WORDS = re.compile(rf"[^\W_]+(?:['’][^\W_]+)*|{_PUNCTUATION}")
+_SPACED_WORDS = re.compile(rf"{_ADDRESS}|{_NUMBER}|[^\W_]+(?:['’][^\W_]+)*|{_PUNCTUATION}")
 _MIXED_WORDS = re.compile(
-    rf"[{_UNSPACED}]{{1,2}}|(?:[^\W_](?<![{_UNSPACED}]))+(?:['’](?:[^\W_](?<![{_UNSPACED}]))+)*"
+    rf"{_ADDRESS}|{_NUMBER}|[{_UNSPACED}]{{1,2}}|(?:[^\W_](?<![{_UNSPACED}]))+(?:['’](?:[^\W_](?<![{_UNSPACED}]))+)*"
     rf"|{_PUNCTUATION}"
 )
 _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")

@@ -45,7 +45,9 @@ def _build(arguments: argparse.Namespace) -> int:
     if not paths:
         raise InputError(f"{' '.join(arguments.items)} matches no file")
     items = (item for path in paths for item in read_items(path, arguments))
-    summary = build_index(tqdm(items, desc="items", unit=""), arguments.output)
+    summary = build_index(
+        tqdm(items, desc="items", unit="", disable=None, leave=False), arguments.output
+    )
     print(
         f"{summary.items} items of {summary.benchmarks} benchmarks, {summary.ngrams} n-grams, "
         f"{summary.skipped} items too short; index {arguments.output}"

@@ -136,7 +136,8 @@ def _stage_order(run: Run) -> list[dict[str, str]]:
     return list(seen.values())
 
 
-def _rule_facts(run: Run) -> dict[str, dict[str, Any]]:
+def _rule_facts(run: Run) -> list[dict[str, Any]]:
+    """The rules of all sources in order, each once."""
     facts: dict[str, dict[str, Any]] = {}
     for source in run.recipe.sources:
         for stage in run.recipe.chain(source.name):
@@ -144,6 +145,7 @@ def _rule_facts(run: Run) -> dict[str, dict[str, Any]]:
                 known = facts.setdefault(
                     rule.name,
                     {
+                        "name": rule.name,
                         "stage": rule.stage,
                         "signal": rule.signal,
                         "action": rule.action,
@@ -155,11 +157,11 @@ def _rule_facts(run: Run) -> dict[str, dict[str, Any]]:
                 )
                 if known["stage"] != rule.stage:
                     raise RecipeError(f"the rule {rule.name!r} stands in two stages; rename one")
-    return facts
+    return list(facts.values())
 
 
-def _signal_facts(run: Run) -> dict[str, dict[str, str]]:
-    return {
-        s.name: {"kind": s.kind, "unit": s.unit, "meaning": s.meaning, "source": s.source}
+def _signal_facts(run: Run) -> list[dict[str, str]]:
+    return [
+        {"name": s.name, "kind": s.kind, "unit": s.unit, "meaning": s.meaning, "source": s.source}
         for s in run.all_signals()
-    }
+    ]

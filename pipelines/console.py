@@ -177,10 +177,11 @@ def print_funnel(
 
 
 def _top_rules(manifest: Mapping[str, Any], stage: str) -> str:
+    counts = manifest["total"]["rules"]
     removed = [
-        (row["removed"], name)
-        for name, row in manifest["total"]["rules"].items()
-        if row.get("removed") and manifest["rules"].get(name, {}).get("stage") == stage
+        (counts[rule["name"]]["removed"], rule["name"])
+        for rule in manifest["rules"]
+        if rule["stage"] == stage and counts.get(rule["name"], {}).get("removed")
     ]
     removed.sort(key=lambda row: (-row[0], row[1]))
     text = ", ".join(f"{name} {count}" for count, name in removed[:3])

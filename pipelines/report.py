@@ -135,7 +135,8 @@ def _rules(manifest: Manifest) -> str:
     total = manifest["total"]
     read = total["counts"].get("read", 0)
     rows = []
-    for name, rule in manifest["rules"].items():
+    for rule in manifest["rules"]:
+        name = rule["name"]
         row = total["rules"].get(name, {})
         rows.append(
             [
@@ -175,12 +176,13 @@ def _examples(rows: Sequence[Sequence[str]]) -> str:
 def _signals(manifest: Manifest) -> str:
     total = manifest["total"]
     bounds: dict[str, list[float]] = {}
-    for rule in manifest["rules"].values():
+    for rule in manifest["rules"]:
         ends = [rule[end] for end in ("min", "max") if rule[end] is not None]
         bounds.setdefault(rule["signal"], []).extend(ends)
     ruled: list[str] = []
     others: list[str] = []
-    for name, facts in manifest["signals"].items():
+    for facts in manifest["signals"]:
+        name = facts["name"]
         if name not in total["signals"]:
             continue
         found = total["signals"][name]

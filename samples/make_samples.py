@@ -384,7 +384,10 @@ def thin() -> list[Sample]:
     add("soft-404-search", "soft 404", "gopher.word_count",
         "<p>Nothing was found for your search. Try other words, or fewer of them.</p>")  # fmt: skip
     add("short", "very short", "gopher.word_count", "<p>Open again on Monday.</p>")
-    lines = [f"Our {t} is made of the wood that dried for two years and is sold to you." for t in THINGS[:6]]
+    lines = [
+        f"Our {t} is made of the wood that dried for two years and is sold to you."
+        for t in THINGS[:6]
+    ]
     add("repeated", "repetition", "repetition.duplicate_line_fraction",
         "<p>" + "<br>\n".join(lines * 2) + "</p>")  # fmt: skip
     bullets = "".join(
