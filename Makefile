@@ -1,27 +1,33 @@
 # Two commands: `make demo` and `make test`. Both set up their own environment from the lock file.
 
 PYTHON ?= python3
+UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint lock samples reference clean
+.PHONY: demo test lint format lock samples reference clean
 
 demo: $(STAMP)
 	$(BIN)/cidermill curate --input 'samples/*.warc.gz' --output out/demo
+	@echo "try      $(BIN)/cidermill why http://village.example.org/profanity --output out/demo"
 
-test: $(STAMP) lint
-	$(BIN)/pytest -n 2
+test: lint
+	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
