@@ -87,7 +87,8 @@ ORIGINAL = C4Options(min_words=5, terminal_punctuation=True)
 def edit(text: str, options: C4Options | None = None) -> tuple[str, list[Edit]]:
     """The text without the lines and citations that go, and an edit for each.
 
-    A removed line goes with its newline. Blank lines stay, for they part paragraphs.
+    A removed line goes with its newline. Blank lines stay, for they part paragraphs. The evidence
+    of an edit is what the rule saw, such as ``2 words``, never the line: it may name a person.
     """
     options = options or C4Options()
     kept: list[str] = []
@@ -95,9 +96,9 @@ def edit(text: str, options: C4Options | None = None) -> tuple[str, list[Edit]]:
     start = 0
     for line in text.splitlines(keepends=True):
         end = start + len(line)
-        reason = _reason(line, options)
+        reason, evidence = _reason(line, options)
         if reason:
-            edits.append(Edit(STAGE, f"c4.line.{reason}", start, end, "", line.strip()[:80]))
+            edits.append(Edit(STAGE, f"c4.line.{reason}", start, end, "", evidence))
         else:
             kept.append(_without_citations(line, start, edits) if options.citations else line)
         start = end
@@ -113,31 +114,38 @@ def _without_citations(line: str, start: int, edits: list[Edit]) -> str:
     return _CITATION.sub("", line)
 
 
-def _reason(line: str, options: C4Options) -> str:
-    """Why a line goes, or the empty string; in the order of datatrove's filter."""
+def _reason(line: str, options: C4Options) -> tuple[str, str]:
+    """Why a line goes and what told so, or empty strings; in the order of datatrove's filter."""
     bare = line.strip()
     if not bare:
-        return ""
+        return "", ""
     words = bare.split()
-    if len(bare) > options.max_word_length and max(map(len, words)) > options.max_word_length:
-        return "long_word"
+    if len(bare) > options.max_word_length:
+        longest = max(map(len, words))
+        if longest > options.max_word_length:
+            return "long_word", f"{longest} characters"
     if options.terminal_punctuation:
         ending = _CITATION.sub("", bare).rstrip() if options.citations else bare
         if not ending.endswith(TERMINAL) or ending.endswith("..."):
-            return "no_terminal_punctuation"
+            return "no_terminal_punctuation", ""
     if len(words) < options.min_words and not _unspaced(bare, options.min_words):
-        return "short"
+        return "short", f"{len(words)} words"
     lowered = bare.lower()
     if options.javascript and "javascript" in lowered:
-        return "javascript"
-    if options.policies and any(policy in lowered for policy in POLICIES):
-        return "policy"
-    return ""
+        return "javascript", "javascript"
+    if options.policies:
+        for policy in POLICIES:
+            if policy in lowered:
+                return "policy", policy
+    return "", ""
 
 
 def _unspaced(line: str, words: int) -> bool:
-    """Whether a line in a script without spaces has as many words (pairs of characters)."""
-    return not line.isascii() and len(TextView(line).plain_words) >= words
+    """Whether a line, mostly in a script without spaces, has as many pairs of characters."""
+    if line.isascii():
+        return False
+    view = TextView(line)
+    return view.unspaced_share > 0.5 and len(view.plain_words) >= words
 
 
 def measure(view: TextView) -> dict[str, Value]:

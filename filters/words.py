@@ -1,37 +1,63 @@
 """Words, lines, paragraphs and sentences of a text, found once and shared by all rules.
 
 Words are near to what spaCy's English tokenizer gives, which datatrove's rules were tuned with:
-punctuation marks are tokens of their own, and a run of dots, a number with its points and commas
-and a web address are one token each. Unlike spaCy, contractions stay whole (``don't``). Scripts written without spaces (Han,
-kana, Thai, Lao, Khmer, Burmese) are cut into pairs of characters: a pair is about a word of Chinese
-or Japanese, so counts of words mean the same as elsewhere, while lengths of words do not.
+punctuation marks are tokens of their own; a run of dots, a number with its points and commas, and
+a web address are one token each. Unlike spaCy, contractions stay whole (``don't``). Combining
+marks and joiners belong to the letter before them, as in हिन्दी. Scripts written without spaces
+(Han, kana, Thai, Lao, Khmer, Burmese) are cut into pairs of characters: a pair is about a word of
+Chinese or Japanese, so counts of words mean the same as elsewhere, while lengths of words do not.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 _UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003fffd"
+)
+# Python's \w has no combining marks. Those above U+FFFF are left out: they would slow every
+# match down, for scripts that are next to absent from the web.
+_JOINING = "\u00ad\u200c\u200d" + "".join(
+    mark for mark in map(chr, range(0x300, 0x10000)) if unicodedata.category(mark)[0] == "M"
 )
 _NUMBER = r"\d+(?:[.,:]\d+)+"
-_ADDRESS = r"https?://[^\s<>\"')\]]+|www\.[^\s<>\"')\]]+"
 _PUNCTUATION = r"\.{2,}|[^\w\s]|_"
-_SPACED_WORDS = re.compile(rf"{_ADDRESS}|{_NUMBER}|[^\W_]+(?:['’][^\W_]+)*|{_PUNCTUATION}")
-_MIXED_WORDS = re.compile(
-    rf"{_ADDRESS}|{_NUMBER}|[{_UNSPACED}]{{1,2}}|(?:[^\W_](?<![{_UNSPACED}]))+(?:['’](?:[^\W_](?<![{_UNSPACED}]))+)*"
-    rf"|{_PUNCTUATION}"
-)
+
+
+def _tokens(not_in_words: str) -> re.Pattern[str]:
+    """One token: a web address, a number with points, a word, or a mark.
+
+    The full stop or comma after an address is not part of it. No two ways lead to one match, so
+    that the time is linear in the text.
+    """
+    address = rf"[^\s<>\"'”’»)\]、。，！？）」』】{not_in_words}]"
+    letter = rf"[^\W_{not_in_words}]"
+    return re.compile(
+        rf"(?:https?://|www\.){address}*(?<=[^.,:;!?])(?<!://)"
+        rf"|{_NUMBER}"
+        rf"|{letter}+(?:[{_JOINING}]+{letter}*|['’]{letter}+)*"
+        + (rf"|[{not_in_words}]{{1,2}}" if not_in_words else "")
+        + rf"|{_PUNCTUATION}"
+    )
+
+
+_SPACED_WORDS = _tokens("")
+_MIXED_WORDS = _tokens(_UNSPACED)
 _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _STARTS_UNSPACED = re.compile(f"[{_UNSPACED}]").match
 _PARAGRAPH = re.compile(r"\n{2,}")
 _NEWLINES = re.compile(r"\n+")
+# Marks are taken as whole runs (the look-behinds, the possessive ++): a page of dot leaders would
+# take time quadratic in its dots otherwise.
 _SENTENCE_END = re.compile(
-    r"[.!?…؟।]+[\"'”’»)\]]*\s+(?=[^\sa-z])|[。！？]+[」』”’）]*(?=[^\s」』”’）])"
+    r"(?<![.!?…؟।])[.!?…؟।]++[\"'”’»)\]]*+\s++(?=[^a-z])"
+    r"|(?<![。！？])[。！？]++[」』”’）]*+(?=\S)"
 )
 
 

@@ -84,7 +84,8 @@ def svg(
         anchor = "end" if x > WIDTH / 2 else "start"
         shift = -3 if x > WIDTH / 2 else 3
         parts.append(
-            f'<text class="bound" x="{x + shift:.1f}" y="10" text-anchor="{anchor}">{bound:g}</text>'
+            f'<text class="bound" x="{x + shift:.1f}" y="10" text-anchor="{anchor}">'
+            f"{bound:g}</text>"
         )
     scale = " (log)" if axis.log else ""
     parts.append(f'<text x="0" y="{HEIGHT + 13}">{axis.low:g}</text>')

@@ -95,7 +95,9 @@ def _story(output: str, identifier: str, found: dict[str, list[dict[str, Any]]])
     )
     if dead:
         letter = dead[0]
-        yield f"  DEAD     at stage {letter['stage']}: {letter['error']} {letter['message']}".rstrip()
+        yield (
+            f"  DEAD     at stage {letter['stage']}: {letter['error']} {letter['message']}"
+        ).rstrip()
         return
     removal = next((d for d in decisions if d["removed"]), None)
     if removal is not None:

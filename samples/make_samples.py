@@ -89,9 +89,9 @@ def articles() -> list[Sample]:
     """Plain articles, some of them behind transfer and content encodings."""
     pairs = {"tides", "glass", "ink", "clay"}
     encodings = {
-        "pressing": (lambda body: gzip_member(body), ("Content-Encoding: gzip",)),
-        "yeast": (lambda body: brotli.compress(body), ("Content-Encoding: br",)),
-        "bread": (lambda body: zlib.compress(body), ("Content-Encoding: deflate",)),
+        "pressing": (gzip_member, ("Content-Encoding: gzip",)),
+        "yeast": (brotli.compress, ("Content-Encoding: br",)),
+        "bread": (zlib.compress, ("Content-Encoding: deflate",)),
         "river": (chunked, ("Transfer-Encoding: chunked",)),
         "stars": (
             lambda body: chunked(gzip_member(body)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,20 +27,20 @@ def apply(text, edits):
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("line", "reason", "evidence"),
     [
-        ("two words", "c4.line.short"),
-        ("w" * 1001 + " and more words", "c4.line.long_word"),
-        ("Please enable JavaScript to go on.", "c4.line.javascript"),
-        ("Read our privacy policy to learn more.", "c4.line.policy"),
-        ("This site uses cookies for everything.", "c4.line.policy"),
+        ("two words", "c4.line.short", "2 words"),
+        ("w" * 1001 + " and more words", "c4.line.long_word", "1001 characters"),
+        ("Please enable JavaScript to go on.", "c4.line.javascript", "javascript"),
+        *((f"These are our {p.title()} here.", "c4.line.policy", p) for p in c4.POLICIES),
     ],
 )
-def test_lines_that_go(line, reason):
+def test_lines_that_go(line, reason, evidence):
     text, edits = c4.edit(f"{GOOD}\n{line}\n{GOOD}")
     assert text == f"{GOOD}\n{GOOD}"
     assert [edit.reason for edit in edits] == [reason]
-    assert edits[0].end - edits[0].start == len(line) + 1
+    assert (edits[0].start, edits[0].end) == (len(GOOD) + 1, len(GOOD) + len(line) + 2)
+    assert edits[0].evidence == evidence
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,12 @@ def test_lines_that_go(line, reason):
         ("w" * 1000 + " and more words", {}, True),
         ("今天天气很好", {}, True),
         ("天气", {}, False),
+        ("今天天气", {}, False),
+        ("don't-stop café", {}, False),
+        ("", {"min_words": 5, "terminal_punctuation": True}, True),
+        ("It trails off all too soon…", {"terminal_punctuation": True}, False),
+        ("句号在这里。", {"terminal_punctuation": True}, True),
+        ("It has a citation.[1]", {"terminal_punctuation": True, "citations": False}, False),
         ("It has a mark.", {"terminal_punctuation": True}, True),
         ("It has no mark", {"terminal_punctuation": True}, False),
         ("It has no end ...", {"terminal_punctuation": True}, False),
@@ -60,6 +68,19 @@ def test_lines_that_go(line, reason):
 def test_just_inside_and_just_outside(line, options, kept):
     removed = [reason for reason in reasons(line, **options) if reason.startswith("c4.line")]
     assert (removed == []) is kept
+
+
+def test_the_first_reason_is_the_one_told():
+    assert reasons("w" * 1001 + " javascript") == ["c4.line.long_word"]
+    assert reasons("my javascript", terminal_punctuation=True) == [
+        "c4.line.no_terminal_punctuation"
+    ]
+    assert reasons("javascript cookies") == ["c4.line.short"]
+
+
+def test_evidence_is_never_the_line():
+    _, edits = c4.edit("jane@doe.test 555-0100", c4.PAPER)
+    assert [(e.reason, e.evidence) for e in edits] == [("c4.line.no_terminal_punctuation", "")]
 
 
 def test_the_presets_differ_in_words_a_line():
@@ -75,18 +96,67 @@ def test_citations_are_removed_within_a_line():
     assert reasons("Known since long[12] ago.", citations=False) == []
 
 
+def test_a_blank_line_stays_between_paragraphs():
+    assert c4.edit("First line is here.\n\nshort\n\nLast line is here.\n")[0] == (
+        "First line is here.\n\n\nLast line is here.\n"
+    )
+
+
 LINES = st.sampled_from(
-    [GOOD, "two words", "", "javascript is off here", "a b c[3] d", "\tindented line here", "e\r"]
+    [
+        GOOD,
+        "two words",
+        "",
+        "javascript is off here",
+        "a b c[3] d[edit]",
+        "\tindented line here",
+        "天",
+    ]
+)
+ENDS = st.sampled_from(["", "\n", "\r\n", "\r", "\x0b", "\x1c", "\x85", "\u2028"])
+TEXTS = st.lists(st.tuples(LINES | st.text(max_size=30), ENDS).map("".join)).map("".join)
+OPTIONS = st.builds(
+    C4Options,
+    min_words=st.integers(0, 5),
+    terminal_punctuation=st.booleans(),
+    max_word_length=st.integers(1, 20),
+    javascript=st.booleans(),
+    policies=st.booleans(),
+    citations=st.booleans(),
 )
 
 
-@given(st.lists(LINES | st.text(max_size=30)).map("\n".join))
-def test_edits_say_exactly_what_was_done(text):
+@given(TEXTS, OPTIONS)
+def test_edits_say_exactly_what_was_done(text, options):
+    result, edits = c4.edit(text, options)
+    assert apply(text, edits) == result
+    assert all(0 <= edit.start < edit.end <= len(text) for edit in edits)
+    assert all(a.end <= b.start for a, b in pairwise(edits))
+
+
+@given(TEXTS)
+def test_what_is_kept_is_whole_lines(text):
+    """Without citations every line either goes as a whole or stays as it is."""
+    result, edits = c4.edit(text, C4Options(citations=False))
+    rows = text.splitlines(keepends=True)
+    starts = [sum(map(len, rows[:n])) for n in range(len(rows))]
+    gone = {edit.start for edit in edits}
+    assert gone <= set(starts)
+    assert result == "".join(
+        row for row, start in zip(rows, starts, strict=True) if start not in gone
+    )
+
+
+@given(st.text())
+def test_total_and_complete(text):
+    assert set(c4.measure(TextView(text))) == {signal.name for signal in c4.SIGNALS}
+
+
+@pytest.mark.parametrize("piece", ["a", "[", "[1", "{", "\x00", "天", "💧 "])
+def test_one_long_line(piece):
+    text = (piece * 200_000)[:200_000]
     result, edits = c4.edit(text)
     assert apply(text, edits) == result
-    spans = [(edit.start, edit.end) for edit in edits]
-    assert spans == sorted(spans)
-    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
 
 
 @pytest.mark.parametrize(

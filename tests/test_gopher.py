@@ -25,13 +25,13 @@ def prose(words):
     [
         ("word_count", prose(50), prose(49)),
         ("word_count", prose(100_000), prose(100_001)),
-        ("mean_word_length", "abc def", "abc de"),
-        ("mean_word_length", "a" * 10, "a" * 11),
+        ("mean_word_length", "a bcdef", "abc " * 9 + "de"),
+        ("mean_word_length", "a" * 9 + " " + "b" * 11, "abcdefghij " * 9 + "b" * 11),
         ("symbol_ratio_hash", "#" + " w" * 9, "##" + " w" * 17),
         ("symbol_ratio_ellipsis", "…" + " w" * 9, "… …" + " w" * 17),
-        ("bullet_line_ratio", "\n".join(["- a"] * 9 + ["b"]), "\n".join(["• a"] * 10)),
-        ("ellipsis_line_ratio", "\n".join(["a..."] * 3 + ["b"] * 7), "a…\nb…\nc\nd\ne\nf"),
-        ("alphabetic_word_ratio", "w " * 4 + ".", "w " * 3 + "."),
+        ("bullet_line_ratio", "- a\n" * 9 + "b", " • a\n" * 91 + "b\n" * 9),
+        ("ellipsis_line_ratio", "a...\n" * 3 + "b\n" * 7, "a… \n" * 31 + "b\n" * 69),
+        ("alphabetic_word_ratio", "w " * 4 + ".", "w " * 79 + ". " * 21),
         ("stop_words", "the river of", "the river the"),
     ],
 )
@@ -41,12 +41,34 @@ def test_bounds(name, inside, outside):
     assert not bound.admits(value(name, outside)), value(name, outside)
 
 
+def test_every_bound_has_its_case():
+    cases = test_bounds.pytestmark[0].args[1]
+    ends = sum((b.min is not None) + (b.max is not None) for b in BOUNDS.values())
+    assert {f"gopher.{name}" for name, _, _ in cases} == set(BOUNDS)
+    assert len(cases) == ends
+
+
+def test_ratios_are_over_all_tokens_and_all_lines():
+    text = "Tokens: # one, two ... 3\n\n- end…\n"
+    assert value("symbol_ratio_hash", text) == 1 / 11
+    assert value("symbol_ratio_ellipsis", text) == 2 / 11
+    assert value("alphabetic_word_ratio", text) == 4 / 11
+    assert value("bullet_line_ratio", text) == value("ellipsis_line_ratio", text) == 1 / 3
+
+
+def test_prose_in_scripts_with_combining_marks_is_alphabetic():
+    text = "यह हिन्दी में लिखा गया एक सरल वाक्य है"
+    assert value("alphabetic_word_ratio", text) == 1
+    assert value("word_count", text) == 9
+    assert value("stop_words", text, "hi") == 3
+
+
 def test_punctuation_is_not_counted_as_words():
     assert value("word_count", "one, two - three!") == 3
 
 
 def test_stop_words_are_different_words_of_the_language():
-    assert value("stop_words", "The the THE of") == 2
+    assert value("stop_words", "The the THE OF") == 2
     assert value("stop_words", "der und die", "de") == 3
     assert value("stop_words", "der und die", "en") == 0
     assert value("stop_words", "the of", "xx") is None

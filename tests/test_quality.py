@@ -10,9 +10,10 @@ from filters import fasttext_model, quality
 from filters.fasttext_model import ModelError, windows
 
 PROSE = """A river that looks calm from the bridge may be working hard underneath. The water on the
-outside of a bend runs faster and eats into the bank, while the slower water on the inside drops its
-sand and builds a beach. Over many years the bend moves sideways across the valley, and old maps show
-channels where there are meadows today. People who live beside such a river learn to read it."""
+outside of a bend runs faster and eats into the bank, while the slower water on the inside
+drops its sand and builds a beach. Over many years the bend moves sideways across the
+valley, and old maps show channels where there are meadows today. People who live beside
+such a river learn to read it."""
 DEBRIS = "cheap shoes london | cheap shoes leeds | cheap shoes dallas | add to cart | login | " * 8
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,11 +18,25 @@ from filters.words import TextView, count_sentences
         ("Don't stop, please...", ["Don't", "stop", ",", "please", "..."]),
         ("well-known and/or", ["well", "-", "known", "and", "/", "or"]),
         ("1,000.5 at 12:30", ["1,000.5", "at", "12:30"]),
+        ("1.2.3, 4.", ["1.2.3", ",", "4", "."]),
+        ("$3.50 or 10%", ["$", "3.50", "or", "10", "%"]),
         ("see https://a.test/x?y=1 now", ["see", "https://a.test/x?y=1", "now"]),
+        ("(www.a.test/x,y).", ["(", "www.a.test/x,y", ")", "."]),
+        ("Go to https://a.test/x.", ["Go", "to", "https://a.test/x", "."]),
+        ("https:// www... awww.a", ["https", ":", "/", "/", "www", "...", "awww", ".", "a"]),
+        ("见https://a.test/x。天气", ["见", "https://a.test/x", "。", "天气"]),
+        ("价格1,000.5元", ["价格", "1,000.5", "元"]),
         ("snake_case", ["snake", "_", "case"]),
         ("天气很好。", ["天气", "很好", "。"]),
         ("我有3个apple", ["我有", "3", "个", "apple"]),
+        ("人々が𠮷野", ["人々", "が𠮷", "野"]),
         ("Ёж и café", ["Ёж", "и", "café"]),
+        ("cafe\u0301s l'e\u0301te\u0301", ["cafe\u0301s", "l'e\u0301te\u0301"]),
+        ("हिन्दी में है।", ["हिन्दी", "में", "है", "।"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),
+        ("كَتَبَ", ["كَتَبَ"]),
+        ("👩\u200d💻 ok", ["👩", "\u200d", "💻", "ok"]),
+        ("a\x00b", ["a", "\x00", "b"]),
         ("", []),
     ],
 )
@@ -44,7 +60,11 @@ def test_share_of_unspaced_words():
         ("It cost 3.50 e.g. this. Yes.", 2),
         ('He said "no." Then he left.', 2),
         ("no mark", 1),
+        ("Wait... What?!", 2),
+        ("Yes!!", 1),
         ("今天很好。明天也好。", 2),
+        ("真的！！", 1),
+        ("他说「好。」然后走了。", 2),
         ("   ", 0),
     ],
 )
@@ -65,11 +85,44 @@ def test_any_text_has_words_with_ids_and_lengths(text):
     view = TextView(text)
     assert len(view.word_ids) == len(view.words) == len(view.word_lengths)
     assert all(word in text for word in view.words)
-    same = {word: number for word, number in zip(view.words, view.word_ids.tolist(), strict=True)}
-    assert len(set(same.values())) == len(same)
+    pairs = set(zip(view.words, view.word_ids.tolist(), strict=True))
+    assert len(pairs) == len(dict(pairs)) == len({number for _, number in pairs})
+    assert view.word_lengths.tolist() == [len(word) for word in view.words]
 
 
-def test_stop_words_are_lower_case_and_enough():
-    for language, words in STOP_WORDS.items():
-        assert len(words) >= 8, language
-        assert all(word == word.lower() for word in words), language
+PIECES = st.sampled_from(
+    ["https://", "www.", "a.", "1,", "'", "\u0301", "天", "。", "」", "_", "...", " ", "\n", "é"]
+)
+
+
+@given(st.lists(PIECES | st.text(max_size=5)).map("".join))
+def test_tokens_leave_nothing_out_but_white_space(text):
+    assert "".join(TextView(text).words) == "".join(text.split())
+
+
+@given(st.lists(PIECES | st.text(max_size=5)).map("".join))
+def test_a_line_has_sentences_unless_blank(text):
+    line = text.replace("\n", " ")
+    assert (count_sentences(line) > 0) is bool(line.strip())
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [".", "。", "? ", '."', "[", "1", "1.", "a'", "\u0301", "\x00", "www.", "https://", "天"],
+)
+def test_time_is_linear_in_one_long_line(piece):
+    """Quadratic matching of these 200 kB would take minutes."""
+    text = (piece * 200_000)[:200_000]
+    begin = time.perf_counter()
+    view = TextView(text)
+    assert view.words
+    assert view.sentences
+    assert time.perf_counter() - begin < 2
+
+
+@pytest.mark.parametrize("language", STOP_WORDS)
+def test_stop_words_are_lower_case_enough_and_words(language):
+    words = STOP_WORDS[language]
+    assert len(words) >= 8
+    assert all(word == word.lower() for word in words)
+    assert all(TextView(word).plain_words == [word] for word in words)
