@@ -4,16 +4,20 @@ Paper and original code differ: the paper keeps lines of 3 words and pages of 5 
 code asks for 5 words and 3 sentences. ``PAPER`` and ``ORIGINAL`` hold both; datatrove follows the
 paper. The default is FineWeb's use of it (Penedo et al. 2024, section 3.5): as the paper, but lines
 need no terminal punctuation, which costs a third of all text.
+
+Ends of lines are the marks of all scripts and closing quotation marks (C4: ``. ! ? "``; datatrove:
+``'`` too), space before a removed citation overlooked. Signals of the page look at the lines that
+were kept, as datatrove's do but for the lines that mention policies.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from filters.document import Edit, Value
 from filters.signal import Bound, Signal
-from filters.words import TextView
+from filters.words import CLOSING_QUOTES, MARKS, TextView
 
 STAGE = "c4"
 
@@ -52,7 +56,7 @@ POLICIES = (
     "use of cookies",
     "use cookies",
 )
-TERMINAL = (".", "?", "!", '"', "'", "”", "。", "？", "！", "।", "؟")
+LINE_ENDS = MARKS + CLOSING_QUOTES
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 
 
@@ -87,20 +91,28 @@ ORIGINAL = C4Options(min_words=5, terminal_punctuation=True)
 def edit(text: str, options: C4Options | None = None) -> tuple[str, list[Edit]]:
     """The text without the lines and citations that go, and an edit for each.
 
-    A removed line goes with its newline. Blank lines stay, for they part paragraphs. The evidence
-    of an edit is what the rule saw, such as ``2 words``, never the line: it may name a person.
+    A removed line goes with its newline. Blank lines stay, for they part paragraphs; but where a
+    removed line stood between blank lines, those after it go with it, lest they pile up.
     """
     options = options or C4Options()
     kept: list[str] = []
     edits: list[Edit] = []
     start = 0
+    after_gap, after_removed = True, False
     for line in text.splitlines(keepends=True):
         end = start + len(line)
-        reason, evidence = _reason(line, options)
-        if reason:
-            edits.append(Edit(STAGE, f"c4.line.{reason}", start, end, "", evidence))
+        if not line.strip():
+            if after_gap and after_removed:
+                edits[-1] = replace(edits[-1], end=end)
+            else:
+                kept.append(line)
+                after_gap, after_removed = True, False
+        elif found := _reason(line, options):
+            edits.append(Edit(STAGE, f"c4.line.{found[0]}", start, end, "", found[1]))
+            after_removed = True
         else:
             kept.append(_without_citations(line, start, edits) if options.citations else line)
+            after_gap = after_removed = False
         start = end
     return "".join(kept), edits
 
@@ -114,11 +126,12 @@ def _without_citations(line: str, start: int, edits: list[Edit]) -> str:
     return _CITATION.sub("", line)
 
 
-def _reason(line: str, options: C4Options) -> tuple[str, str]:
-    """Why a line goes and what told so, or empty strings; in the order of datatrove's filter."""
+def _reason(line: str, options: C4Options) -> tuple[str, str] | None:
+    """Why a line goes and what was found, in the order of datatrove's filter; or None.
+
+    What was found is a number, a mark or a phrase of the rule, never the line: it may name people.
+    """
     bare = line.strip()
-    if not bare:
-        return "", ""
     words = bare.split()
     if len(bare) > options.max_word_length:
         longest = max(map(len, words))
@@ -126,7 +139,7 @@ def _reason(line: str, options: C4Options) -> tuple[str, str]:
             return "long_word", f"{longest} characters"
     if options.terminal_punctuation:
         ending = _CITATION.sub("", bare).rstrip() if options.citations else bare
-        if not ending.endswith(TERMINAL) or ending.endswith("..."):
+        if not ending.endswith(LINE_ENDS) or ending.endswith("..."):
             return "no_terminal_punctuation", ""
     if len(words) < options.min_words and not _unspaced(bare, options.min_words):
         return "short", f"{len(words)} words"
@@ -134,18 +147,18 @@ def _reason(line: str, options: C4Options) -> tuple[str, str]:
     if options.javascript and "javascript" in lowered:
         return "javascript", "javascript"
     if options.policies:
-        for policy in POLICIES:
-            if policy in lowered:
-                return "policy", policy
-    return "", ""
+        policy = next((policy for policy in POLICIES if policy in lowered), None)
+        if policy:
+            return "policy", policy
+    return None
 
 
 def _unspaced(line: str, words: int) -> bool:
-    """Whether a line, mostly in a script without spaces, has as many pairs of characters."""
+    """Whether a line, mostly in a script without spaces, has so many words (see ``TextView``)."""
     if line.isascii():
         return False
     view = TextView(line)
-    return view.unspaced_share > 0.5 and len(view.plain_words) >= words
+    return view.unspaced_share > 0.5 and view.plain_word_count >= words
 
 
 def measure(view: TextView) -> dict[str, Value]:

@@ -4,8 +4,9 @@ Only the *extra* copies of a line or paragraph count as duplicates (Dolma and DC
 copies), and shares of characters are over all characters of the text. Repeated n-grams are found
 from left to right, and a repeated one is skipped as a whole, so that no character counts twice.
 
-Datatrove joins and hashes strings, n by n. Here tokens are numbered once, n-grams are 64-bit
-combinations of numbers found by sorting, and only positions whose n-gram occurs again are visited.
+Datatrove joins and hashes strings, n by n. Here tokens are numbered once, an n-gram is a pair of
+numbers, and only places whose n-gram occurs again are visited. One thing differs: joined without
+spaces, datatrove takes the n-grams ``a bc`` and ``ab c`` for the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from filters.document import Value
 from filters.signal import Bound, Signal
@@ -117,62 +117,73 @@ def duplicates(parts: Sequence[str]) -> tuple[int, int]:
 
 
 class _NGrams:
-    """The n-grams of a text's tokens as 64-bit numbers, built up from n to n + 1."""
+    """The n-grams that occur more than once, from words up to longer ones.
+
+    An (n + 1)-gram is its first and its last n-gram, which overlap, and it can only occur twice
+    where both do. So each step looks at the places that are left from the step before: most
+    places of a text are gone after n = 3. Numbers stand for n-grams exactly; nothing is hashed.
+    """
 
     def __init__(self, view: TextView) -> None:
-        # A multiplication by an odd constant and a shift spread small numbers over 64 bits.
-        spread = (view.word_ids + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        self._tokens = spread ^ (spread >> np.uint64(29))
-        self._grams = self._tokens
+        count = len(view.word_ids)
+        self._starts = np.zeros(count + 1, dtype=np.int64)
+        np.cumsum(view.word_lengths, out=self._starts[1:])
+        # The n-grams' numbers by place, -1 where an n-gram occurs once.
+        self._numbers = np.where(view.word_counts[view.word_ids] > 1, view.word_ids, -1)
+        self._places = np.flatnonzero(self._numbers >= 0)
+        self._counts = view.word_counts
         self._n = 1
-        self._ends = np.concatenate(([0], np.cumsum(view.word_lengths)))
 
-    def _hashes(self, n: int) -> NDArray[np.uint64]:
-        while self._n < n and len(self._grams):
-            step = self._n
-            self._grams = self._grams[:-1] * np.uint64(0xD6E8FEB86659FD93) + self._tokens[step:]
-            self._grams ^= self._grams >> np.uint64(32)
+    def _advance(self, n: int) -> None:
+        """Go on to n-grams of ``n`` words."""
+        while self._n < n and len(self._places):
             self._n += 1
-        return self._grams if self._n == n else self._grams[:0]
+            self._lengthen()
+        self._n = n
+
+    def _lengthen(self) -> None:
+        places = self._places[: np.searchsorted(self._places, len(self._numbers) - 1)]
+        places = places[self._numbers[places + 1] >= 0]
+        pairs = self._numbers[places] * len(self._numbers) + self._numbers[places + 1]
+        order = np.argsort(pairs, kind="stable")
+        ordered = pairs[order]
+        begins = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        counts = np.diff(begins, append=len(ordered)) if len(ordered) else begins[:0]
+        numbers = np.empty_like(pairs)
+        numbers[order] = np.repeat(np.arange(len(counts)), counts)
+        again = counts[numbers] > 1
+        self._numbers[:] = -1
+        self._places = places[again]
+        self._numbers[self._places] = numbers[again]
+        self._counts = counts
 
     def _length(self, place: int, n: int) -> int:
-        return int(self._ends[place + n] - self._ends[place])
+        return int(self._starts[place + n] - self._starts[place])
 
     def top(self, n: int) -> int:
         """Characters of all occurrences of the most frequent n-gram, a space between its words.
 
-        Of equally frequent n-grams the first in the text is taken.
+        Of equally frequent n-grams the first in the text is taken. 0 where none occurs twice.
         """
-        hashes = self._hashes(n)
-        if not len(hashes):
+        self._advance(n)
+        if not len(self._places):
             return 0
-        _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
-        most = int(counts.max())
-        if most < 2:
-            return 0
-        place = int(first[counts == most].min())
-        return (self._length(place, n) + n - 1) * most
+        counts = self._counts[self._numbers[self._places]]
+        first = int(counts.argmax())
+        return (self._length(int(self._places[first]), n) + n - 1) * int(counts[first])
 
     def repeated(self, n: int) -> int:
         """Characters of n-grams that occurred before, taken from left to right."""
-        hashes = self._hashes(n)
-        if not len(hashes):
-            return 0
-        order = np.argsort(hashes, kind="stable")
-        ordered = hashes[order]
-        same = ordered[1:] == ordered[:-1]
-        if not same.any():
-            return 0
-        again = np.concatenate(([False], same)) | np.concatenate((same, [False]))
+        self._advance(n)
         seen: set[int] = set()
         characters = free = 0
-        places = np.sort(order[again])
-        for place, value in zip(places.tolist(), hashes[places].tolist(), strict=True):
+        numbers = self._numbers[self._places].tolist()
+        for place, number in zip(self._places.tolist(), numbers, strict=True):
             if place < free:
                 continue
-            if value in seen:
+            if number in seen:
                 characters += self._length(place, n)
                 free = place + n
             else:
-                seen.add(value)
+                seen.add(number)
         return characters

@@ -49,8 +49,8 @@ class StageSpec:
     """A stage as the registry knows it.
 
     ``summary`` is its line in listings. ``build`` turns options into the function that runs on a
-    document; ``evidence(document, signal)`` gives what a signal saw. ``files`` names the options
-    that hold paths of files, whose content belongs to a run's hashes.
+    document; ``evidence(document, signal, options)`` gives what a signal saw. ``files`` names the
+    options that hold paths of files, whose content belongs to a run's hashes.
     """
 
     name: str
@@ -59,7 +59,7 @@ class StageSpec:
     signals: tuple[Signal, ...]
     build: Callable[[Any], StageFunction]
     options: Callable[[], Any] = NoOptions
-    evidence: Callable[[Document, str], str] | None = None
+    evidence: Callable[[Document, str, Any], str] | None = None
     files: tuple[str, ...] = ()
 
 
@@ -253,7 +253,7 @@ _ALL = (
         url.SIGNALS,
         _build_url,
         UrlOptions,
-        lambda document, signal: url.rules().evidence(document.url, signal),
+        lambda document, signal, options: url.rules(options.domains).evidence(document.url, signal),
         ("domains",),
     ),
     StageSpec(
@@ -265,7 +265,12 @@ _ALL = (
         extraction.ExtractionOptions,
     ),
     StageSpec(
-        "language", MEASURE, "Language (fastText lid.176)", language.SIGNALS, _build_language
+        "language",
+        MEASURE,
+        "Language (fastText lid.176)",
+        language.SIGNALS,
+        _build_language,
+        evidence=lambda document, _signal, _options: document.language,
     ),
     StageSpec(
         "math",
@@ -273,6 +278,7 @@ _ALL = (
         "Mathematics: tag filter, symbol filter, domain list (AFM)",
         math_recognition.SIGNALS,
         _build_math,
+        evidence=lambda document, _signal, _options: math_recognition.evidence(document.text, ""),
     ),
     StageSpec("code", MEASURE, "Program code in the page", code_recognition.SIGNALS, _build_code),
     StageSpec("gopher", MEASURE, "Gopher's document quality rules", gopher.SIGNALS, _build_gopher),
@@ -291,7 +297,7 @@ _ALL = (
         "Profanity lexicon and toxicity classifier",
         safety.SIGNALS,
         _build_safety,
-        evidence=lambda document, _signal: safety.evidence(document.text),
+        evidence=lambda document, _signal, _options: safety.evidence(document.text),
     ),
     StageSpec("quality", MEASURE, "Quality classifier", quality.SIGNALS, _build_quality),
     StageSpec(

@@ -1,0 +1,1 @@
+"""The Beam graph: sources, stages as composites, sinks, the audit, the command line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from filters.document import Decision, Document
-from filters.rules import decide, no_evidence
+from filters.rules import Evidence, decide, no_evidence
 from pipelines.recipe import StageSettings
 
 
@@ -18,5 +18,13 @@ def local_decisions(document: Document, stages: Iterable[StageSettings]) -> list
     return [
         decision
         for stage in stages
-        for decision in decide(document, stage.rules, stage.spec.evidence or no_evidence)
+        for decision in decide(document, stage.rules, evidence_of(stage))
     ]
+
+
+def evidence_of(stage: StageSettings) -> Evidence:
+    """What gives the evidence for a stage's signals, under the stage's options."""
+    give = stage.spec.evidence
+    if give is None:
+        return no_evidence
+    return lambda document, signal: give(document, signal, stage.options)

@@ -13,13 +13,11 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,7 +29,7 @@ from filters.stages import FINISH
 from pipelines import files, progress, tables
 from pipelines.account import Account
 from pipelines.benchmark_indexes import open_index
-from pipelines.decide import local_decisions
+from pipelines.decide import evidence_of, local_decisions
 from pipelines.inputs import Input
 from pipelines.recipe import StageSettings
 from pipelines.run import Run, build_stage, done_file
@@ -284,7 +282,7 @@ def _evidence(stage: StageSettings, verdicts: Verdicts, document: Document, sign
         return "duplicate of " + document.metadata.get("duplicate_of", "")
     if signal == "decontamination.ngrams":
         return document.metadata.get("contaminated_by", "")
-    return stage.spec.evidence(document, signal) if stage.spec.evidence else ""
+    return evidence_of(stage)(document, signal)
 
 
 def _write_batch(
@@ -331,11 +329,3 @@ def _dead_row(letter: Any, document: Document, item: Input) -> dict[str, Any]:
         "input": item.name,
         **{k: v for k, v in dataclasses.asdict(letter).items() if k != "record"},
     }
-
-
-def exempt_hashes(blob: bytes) -> Iterator[int]:
-    """The exempted n-gram hashes in packed verdicts, for tests and tools."""
-    found = rows(blob)
-    others = found["other"][found["kind"] == EXEMPT]
-    for other in others:
-        yield int(np.frombuffer(other.tobytes()[:8], "<u8")[0])

@@ -56,6 +56,8 @@ def test_lines_that_go(line, reason, evidence):
         ("", {"min_words": 5, "terminal_punctuation": True}, True),
         ("It trails off all too soon…", {"terminal_punctuation": True}, False),
         ("句号在这里。", {"terminal_punctuation": True}, True),
+        ("वह घर गया।", {"terminal_punctuation": True}, True),
+        ("He told her “no.”", {"terminal_punctuation": True}, True),
         ("It has a citation.[1]", {"terminal_punctuation": True, "citations": False}, False),
         ("It has a mark.", {"terminal_punctuation": True}, True),
         ("It has no mark", {"terminal_punctuation": True}, False),
@@ -96,10 +98,19 @@ def test_citations_are_removed_within_a_line():
     assert reasons("Known since long[12] ago.", citations=False) == []
 
 
-def test_a_blank_line_stays_between_paragraphs():
-    assert c4.edit("First line is here.\n\nshort\n\nLast line is here.\n")[0] == (
-        "First line is here.\n\n\nLast line is here.\n"
-    )
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (f"{GOOD}\nshort\n\n{GOOD}\n", f"{GOOD}\n\n{GOOD}\n"),
+        (f"{GOOD}\n\nshort\n\n \nshort\n\n{GOOD}\n", f"{GOOD}\n\n{GOOD}\n"),
+        (f"short\n\n{GOOD}\n", f"{GOOD}\n"),
+        (f"{GOOD}\n\n\n{GOOD}\n", f"{GOOD}\n\n\n{GOOD}\n"),
+    ],
+)
+def test_blank_lines_part_paragraphs_and_do_not_pile_up(text, kept):
+    result, edits = c4.edit(text)
+    assert result == kept
+    assert apply(text, edits) == kept
 
 
 LINES = st.sampled_from(
@@ -136,15 +147,16 @@ def test_edits_say_exactly_what_was_done(text, options):
 
 @given(TEXTS)
 def test_what_is_kept_is_whole_lines(text):
-    """Without citations every line either goes as a whole or stays as it is."""
+    """Without citations an edit is a line that goes, and perhaps the blank lines after it."""
     result, edits = c4.edit(text, C4Options(citations=False))
     rows = text.splitlines(keepends=True)
-    starts = [sum(map(len, rows[:n])) for n in range(len(rows))]
-    gone = {edit.start for edit in edits}
-    assert gone <= set(starts)
-    assert result == "".join(
-        row for row, start in zip(rows, starts, strict=True) if start not in gone
-    )
+    starts = {sum(map(len, rows[:n])) for n in range(len(rows) + 1)}
+    for edit in edits:
+        assert {edit.start, edit.end} <= starts
+        removed = text[edit.start : edit.end].splitlines()
+        assert [bool(row.strip()) for row in removed] == [True] + [False] * (len(removed) - 1)
+    gone = sum(edit.end - edit.start for edit in edits)
+    assert len(result) == len(text) - gone
 
 
 @given(st.text())
@@ -164,7 +176,7 @@ def test_one_long_line(piece):
     [
         ("lorem_ipsum", "Lorem and ipsum.", "a Lorem Ipsum dolor"),
         ("curly_bracket", "no } here", "a { here"),
-        ("sentences", "A. B. C. D. E.", "A. B. C. D."),
+        ("sentences", "Aa. Bb. Cc. Dd. Ee.", "Aa. Bb. Cc. Dd."),
     ],
 )
 def test_bounds(name, inside, outside):

@@ -59,6 +59,15 @@ def test_marks_of_any_script_end_a_line(mark):
     assert value("line_punct_ratio", f"text{mark}") == 1
 
 
+@pytest.mark.parametrize("line", ["text", "text,", "text…", "text)", "text:"])
+def test_other_marks_do_not_end_a_line(line):
+    assert value("line_punct_ratio", line) == 0
+
+
+def test_space_after_a_mark_is_overlooked():
+    assert value("line_punct_ratio", "text. \t") == 1
+
+
 def test_blank_lines_are_no_lines():
     assert value("line_punct_ratio", "One.\n\n  \nTwo.") == 1
 

@@ -64,7 +64,7 @@ def test_prose_in_scripts_with_combining_marks_is_alphabetic():
 
 
 def test_punctuation_is_not_counted_as_words():
-    assert value("word_count", "one, two - three!") == 3
+    assert value("word_count", "one, two - three! • € ©") == 3
 
 
 def test_stop_words_are_different_words_of_the_language():
@@ -77,6 +77,9 @@ def test_stop_words_are_different_words_of_the_language():
 def test_length_of_words_is_not_measured_without_spaces():
     assert value("mean_word_length", "今天天气很好我们去公园") is None
     assert value("word_count", "今天天气很好我们去公园") == 6
+    assert value("mean_word_length", "今天天气 in a few words") == 2.5
+    assert value("mean_word_length", "今天天气很好 in few") is None
+    assert value("mean_word_length", "今天天气很好我们 in a few words") == pytest.approx(19 / 8)
 
 
 def test_empty_text():

@@ -150,8 +150,16 @@ def test_bounds_of_duplicate_n_grams(n, percent):
     assert not bound.admits(outside)
 
 
-def test_only_extra_copies_count():
-    assert value("duplicate_line_fraction", "a\nb\nc\nd\ne\na") == pytest.approx(1 / 6)
+@pytest.mark.parametrize(
+    ("text", "ours", "all_copies"),
+    [("a b c d e a", 1 / 6, 2 / 6), ("a b c a", 1 / 4, 2 / 4), ("a b c d e f a a", 2 / 8, 3 / 8)],
+)
+def test_only_extra_copies_count(text, ours, all_copies):
+    """Datatrove and NeMo keep these; Dolma and DCLM count all copies and drop them (> 0.30)."""
+    bound = BOUNDS["repetition.duplicate_line_fraction"]
+    assert value("duplicate_line_fraction", text.replace(" ", "\n")) == ours
+    assert bound.admits(ours)
+    assert not bound.admits(all_copies)
 
 
 def test_an_n_gram_that_occurs_once_is_no_repetition():
