@@ -199,7 +199,7 @@ def through_beam(path: Path, folder: Path, seconds: Counter[str]) -> float:
     run = Run(load("fineweb").with_sources([source]), str(folder / "out"), str(folder / "work"))
     found = inputs.with_unique_keys(inputs.find("input", [str(path)], kind="jsonl"))
     told: Counter[str] = Counter()
-    progress.batch_done = lambda _key, _records, _offset, spent: told.update(spent)
+    progress.batch_done = lambda _key, _records, _kept, _offset, spent: told.update(spent)
     began = time.process_time()
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         tasks = [item.to_json() for item in found]

@@ -76,11 +76,12 @@ class Console:
                 unit="B",
                 unit_scale=True,
                 file=self._file,
-                bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix} {elapsed}<{remaining}",
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             )
 
     def _on_batch(self, event: Mapping[str, Any]) -> None:
         self._records += event["records"]
+        self._counts.update({"read": event["records"], "kept": event["kept"]})
         self.seconds.update(event["seconds"])
         self._reached(event["input"], event.get("offset", 0))
 

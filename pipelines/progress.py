@@ -31,9 +31,15 @@ def tell(event: str, **facts: Any) -> None:
         os.write(_channel, line.encode())
 
 
-def batch_done(key: str, records: int, offset: int, seconds: Mapping[str, float]) -> None:
-    """A batch of an input is measured and stored; ``offset`` is how far into the file it goes."""
-    tell("batch", input=key, records=records, offset=offset, seconds=dict(seconds))
+def batch_done(
+    key: str, records: int, kept: int, offset: int, seconds: Mapping[str, float]
+) -> None:
+    """A batch of an input is measured and stored.
+
+    ``kept`` documents have passed all rules on single documents; ``offset`` is how far into the
+    file the batch goes.
+    """
+    tell("batch", input=key, records=records, kept=kept, offset=offset, seconds=dict(seconds))
 
 
 def seconds(stage: str, spent: float) -> None:

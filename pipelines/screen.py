@@ -113,10 +113,10 @@ def write_batch(carried: Carried, run: Run) -> tuple[str, str]:
     folder = run.measured_folder(item)
     files.write_bytes(batch_file(folder, batch.number), tables.to_bytes(table))
     started = time.perf_counter()
-    write_sketch(batch, item, run)
+    kept = write_sketch(batch, item, run)
     batch.seconds["sketch"] = time.perf_counter() - started
     offset = max((int(d.metadata.get("offset", 0)) for d in batch.documents), default=0)
-    progress.batch_done(item.key, len(batch.documents), offset, batch.seconds)
+    progress.batch_done(item.key, len(batch.documents), kept, offset, batch.seconds)
     return text, "{}"
 
 
@@ -164,10 +164,12 @@ def screen_input(item: Input, run: Run) -> None:
     files.write_json(done_file(folder), {"batches": count})
 
 
-def write_sketch(batch: Batch, item: Input, run: Run) -> None:
-    """Decide on the documents of a batch and store the sketches of those kept."""
+def write_sketch(batch: Batch, item: Input, run: Run) -> int:
+    """Decide on the documents of a batch and store the sketches of those kept; how many."""
     path = batch_file(run.screened_folder(item), batch.number)
-    files.write_bytes(path, tables.to_bytes(sketch_table(batch, item, run)))
+    table = sketch_table(batch, item, run)
+    files.write_bytes(path, tables.to_bytes(table))
+    return int(table.num_rows)
 
 
 def load_batch(item: Input, number: int, run: Run) -> Batch:

@@ -1,0 +1,82 @@
+"""What a person sees: a bar on a terminal, lines in a log, the funnel at the end."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from pipelines import console
+from pipelines.console import Console, print_funnel
+from pipelines.inputs import Input
+from pipelines.recipe import load
+from pipelines.run import Run
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown(file):
+    inputs = [Input(f"{n:010x}", "web", "warc", "a", ("a",), 1000, 0.0) for n in range(2)]
+    view = Console(Run(load("web"), "out", "work"), inputs, file)
+    view.start("local runner")
+    with view:
+        view.hear({"event": "phase", "phase": "screen", "inputs": 2})
+        batch = {"event": "batch", "input": inputs[0].key, "records": 100, "kept": 25}
+        view.hear({**batch, "offset": 500, "seconds": {"extract": 2.0, "url": 1.0}})
+        view.hear({"event": "lost", "how": "was ended by signal SIGKILL", "inputs": ["a"]})
+        view.hear({"event": "seconds", "stage": "pii", "seconds": 1.0})
+        view.hear({"event": "sealed", "input": inputs[0].key})
+        view.hear({"event": "beat"})
+    return view
+
+
+def test_a_log_gets_plain_lines(monkeypatch):
+    monkeypatch.setattr(console, "LOG_SECONDS", 0)
+    file = io.StringIO()
+    view = shown(file)
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "recipe web, 2 inputs, 2.0 kB; local runner"
+    assert lines[1].startswith("reading and measuring: 25%, 100 records, ")
+    assert "25% kept" in lines[1]
+    assert lines[1].endswith(" s left")
+    assert lines[2] == "a worker was ended by signal SIGKILL while working on a"
+    assert "50%" in lines[3]
+    assert "\r" not in file.getvalue()
+    assert dict(view.seconds) == {"extract": 2.0, "url": 1.0, "pii": 1.0}
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    file = Terminal()
+    shown(file)
+    assert "reading and measuring" in file.getvalue()
+    assert "%|" in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (10**16, "10000.0 TB")],
+)
+def test_sizes(count, text):
+    assert console._bytes(count) == text
+
+
+def test_the_funnel_names_the_rules_that_removed_most():
+    manifest = {
+        "stages": [{"name": "gopher", "summary": ""}],
+        "rules": [{"name": f"r{n}", "stage": "gopher"} for n in range(5)],
+        "total": {
+            "counts": {"read": 20, "kept": 5, "rejected": 14, "dead": 1},
+            "stages": {"gopher": {"in": 20, "dropped": 14, "dead": 1, "out": 5}},
+            "rules": {f"r{n}": {"removed": n + 1, "broken": 9} for n in range(4)},
+        },
+    }
+    file = io.StringIO()
+    print_funnel(manifest, "out", {"extract": 3.0, "pii": 1.0}, file)
+    text = file.getvalue()
+    assert "r3 4, r2 3, r1 2, 1 more rules" in text
+    assert "read 20 = kept 5 (25.0%) + rejected 14 + dead 1" in text
+    assert "time of workers: 4.0 s: extract 75%, pii 25%" in text
