@@ -1,7 +1,8 @@
 """The command line: ``cidermill curate | why | report | recipes | benchmarks``.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong use or unusable input; 3 documents were lost or
-invented; 130 interrupted. Errors are one line on standard error.
+invented; 130 interrupted. Errors are one line on standard error; with ``CIDERMILL_DEBUG=1`` in the
+environment the traceback stands before it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import pipelines.quiet  # noqa: F401 - before Beam is imported
 from pipelines import command_benchmarks, command_curate, command_recipes
 from pipelines.account import ConservationError
-from pipelines.command_curate import Interrupted
+from pipelines.command_curate import EngineFailed, Interrupted
 from pipelines.inputs_error import InputError
 from pipelines.local import WorkerFailed
 from pipelines.why import NotFound, explain
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except ConservationError as error:
         return _fail(error, 3)
-    except WorkerFailed as error:
+    except (WorkerFailed, EngineFailed) as error:
         return _fail(error, 1)
     except (Interrupted, KeyboardInterrupt):
         return _fail(Interrupted("interrupted; the same command goes on from here"), 130)
@@ -91,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: BaseException, code: int) -> int:
+    if os.environ.get("CIDERMILL_DEBUG"):
+        traceback.print_exception(error)
     print(f"cidermill: {error}", file=sys.stderr)
     return code
 

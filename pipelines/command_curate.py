@@ -25,6 +25,10 @@ from pipelines.run import Run
 LOCAL = "local"
 
 
+class EngineFailed(RuntimeError):
+    """A Beam runner could not be reached, or ended the job with an error."""
+
+
 class Interrupted(RuntimeError):
     """The user or the system asked the run to stop."""
 
@@ -86,16 +90,17 @@ def perform(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"unknown option {arguments.beam_options[0]}; Beam's options need --runner"
         )
+    pipeline = None if arguments.runner == LOCAL else _pipeline(arguments)
     with _only_run(run.work), _signals():
         conclude.begin(run)
         console = Console(run, found)
-        if arguments.runner == LOCAL:
+        if pipeline is None:
             console.start(f"local runner, {arguments.workers} workers, work in {run.work}")
             with console:
                 run_locally(run, found, arguments.workers, console.hear)
         else:
             console.start(f"{arguments.runner}, work in {run.work}")
-            _run_on_beam(run, found, arguments)
+            _run_on_beam(pipeline, run, found, arguments.runner)
         manifest = conclude.conclude(run, found)
         if console.seconds:
             files.write_json(files.join(run.work, "timing.json"), console.seconds)
@@ -141,17 +146,33 @@ def find_inputs(recipe: Recipe) -> list[Input]:
     )
 
 
-def _run_on_beam(run: Run, found: Sequence[Input], arguments: argparse.Namespace) -> None:
-    """Submit the whole graph to a Beam runner and wait for its end."""
+def _pipeline(arguments: argparse.Namespace) -> Any:
+    """An empty pipeline for the runner that was named, with all of Beam's options."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    options = PipelineOptions([f"--runner={arguments.runner}", *arguments.beam_options])
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _run_on_beam(pipeline: Any, run: Run, found: Sequence[Input], runner: str) -> None:
+    """Submit the whole graph to a Beam runner and wait for its end."""
     from pipelines.curate import curate
 
-    options = PipelineOptions([f"--runner={arguments.runner}", *arguments.beam_options])
-    pipeline = beam.Pipeline(options=options)
-    _ = curate(pipeline, found, run)
-    pipeline.run().wait_until_finish()
+    try:
+        _ = curate(pipeline, found, run)
+        pipeline.run().wait_until_finish()
+    except Exception as error:
+        # What a runner raises is often a whole remote traceback as its message.
+        raise EngineFailed(f"{runner} failed: {_last_line(error)}") from error
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1][:500] if lines else ''}"
 
 
 @contextlib.contextmanager

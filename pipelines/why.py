@@ -18,8 +18,12 @@ class NotFound(LookupError):
 
 
 def _table(output: str, name: str) -> ds.Dataset | None:
+    """One table of a run, or ``None`` where the run has no such files."""
     folder = os.path.join(output, name)
-    return ds.dataset(folder, format="parquet") if os.path.isdir(folder) else None
+    if not os.path.isdir(folder):
+        return None
+    table = ds.dataset(folder, format="parquet")
+    return table if table.files else None
 
 
 def find(output: str, key: str) -> dict[str, list[dict[str, Any]]]:

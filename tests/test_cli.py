@@ -62,6 +62,24 @@ def test_why_by_id_and_for_dead_letters(capsys, samples_run):
     assert "DEAD     at stage read: TruncatedMember forum.warc.gz: record at offset" in story
 
 
+def test_why_in_a_run_without_rejected_documents(capsys, tmp_path):
+    recipe = tmp_path / "lean.yaml"
+    recipe.write_text("name: lean\nkeep_rejected: false\nstages: [read, extract]\n")
+    out = str(tmp_path / "out")
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "url": "http://a.test/"}\n{"text": 1}\n')
+    for kept in ("web", str(recipe)):
+        lines(capsys, "curate", "-i", str(tmp_path / "a.jsonl"), "-o", out, "-r", kept, "-w", "1")
+    assert "  KEPT" in lines(capsys, "why", "http://a.test/", "-o", out)
+
+
+def test_a_runner_that_cannot_be_reached_is_one_line(capsys, tmp_path):
+    options = ["--runner=PortableRunner", "--job_endpoint=localhost:1", "--job_server_timeout=1"]
+    code = main(["curate", "-i", CRAWL, "-o", str(tmp_path / "out"), *options])
+    text = capsys.readouterr().err.splitlines()[-1]
+    assert code == 1
+    assert text.startswith("cidermill: PortableRunner failed: ")
+
+
 def test_why_not_found_gives_a_hint(capsys, samples_run, tmp_path):
     code, text = error(capsys, "why", "articles/maps", "-o", str(samples_run))
     assert code == 2
@@ -85,6 +103,11 @@ def test_why_not_found_gives_a_hint(capsys, samples_run, tmp_path):
         (["curate", "-i", CRAWL, "--workers", "0"], 2, "--workers is 0; it must be at least 1"),
         (["curate", "-i", CRAWL, "--wrokers", "2"], 2, "unknown option --wrokers"),
         (["curate", "-i", CRAWL, "--benchmarks", "nowhere"], 2, "nowhere, which does not exist"),
+        (
+            ["curate", "-i", CRAWL, "--runner", "NoRunner"],
+            2,
+            "Unexpected pipeline runner: NoRunner",
+        ),
         (["report", "nowhere"], 2, "nowhere holds no finished run"),
         (["benchmarks", "build", "none.jsonl", "-o", "x"], 2, "none.jsonl matches no file"),
     ],
