@@ -8,7 +8,6 @@ same texts give the same bytes; a test holds the committed files to that.
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import sys
@@ -110,6 +109,19 @@ def articles() -> list[Sample]:
     return found
 
 
+NEAR = {
+    "hedges": ("fifteen years", "twelve years"),
+    "maps": ("most atlases", "few atlases"),
+    "compost": ("a slow fire", "a fire"),
+}
+
+
+def near(name: str) -> list[str]:
+    """An article with a few words changed."""
+    old, new = NEAR[name]
+    return [text.replace(old, new) for text in texts("english")[name]]
+
+
 def copies() -> list[Sample]:
     """Copies of articles on other hosts: exact ones, and ones with a few words changed.
 
@@ -124,21 +136,21 @@ def copies() -> list[Sample]:
         found.append(
             Sample(f"copy-{name}", url, "article", "pair", "dedup.exact", data, f"article-{name}")
         )
-    changes = {
-        "hedges": ("fifteen years", "twelve years"),
-        "maps": ("most atlases", "few atlases"),
-        "compost": ("a slow fire", "a fire"),
-        "lighthouse": ("two keepers", "two men"),
-    }
-    for name, (old, new) in changes.items():
-        section = [text.replace(old, new) for text in source[name]]
+    for name in NEAR:
         url = f"http://borrowed.example.com/posts/{name}"
-        data = response(url, article(section))
+        data = response(url, article(near(name)))
         found.append(
             Sample(f"near-{name}", url, "near duplicate", "drop", "dedup.jaccard", data,
                    f"article-{name} with words changed")
         )  # fmt: skip
     return found
+
+
+UNDECLARED = {
+    "ja": "declared in a meta tag only",
+    "zh": "declared nowhere",
+    "it": "told by the byte order mark",
+}
 
 
 def languages() -> list[Sample]:
@@ -147,20 +159,11 @@ def languages() -> list[Sample]:
     for name, section in texts("languages").items():
         lang, charset, title = section[0].split(" | ")
         url = f"http://{name}.example.org/{lang}/page"
-        head, header = "", "text/html"
+        head, header, note = "", "text/html", UNDECLARED.get(name, "declared in the HTTP header")
         if name == "ja":
             head = '<meta http-equiv="Content-Type" content="text/html; charset=Shift_JIS">'
-        elif name == "zh":
-            note = "no charset is declared"
-        elif name == "it":
-            note = "told by the byte order mark"
-        else:
+        elif name not in UNDECLARED:
             header = f"text/html; charset={charset}"
-        note = {
-            "ja": "declared in a meta tag only",
-            "zh": "declared nowhere",
-            "it": "told by the byte order mark",
-        }.get(name, "declared in the HTTP header")
         text = page(title, prose(section[1:]), lang=lang, head=head)
         data = response(url, text.encode(charset), content_type=header)
         found.append(
@@ -198,7 +201,9 @@ SPECIAL = {
     "pii-iban": ("edit", "pii.iban"),
     "pii-secret": ("edit", "pii.secret"),
     "pii-ssn": ("edit", "pii.national_id"),
+    "directory": ("drop", "pii.density"),
     "profanity": ("drop", "safety.lexicon_weight"),
+    "insults": ("drop", "safety.toxicity"),
     "curly": ("drop", "c4.curly_bracket"),
     "lorem": ("drop", "c4.lorem_ipsum"),
     "stuffed": ("drop", "repetition.top_3gram_char_fraction"),
@@ -335,72 +340,83 @@ def documentation() -> list[Sample]:
 # --- pages without prose ------------------------------------------------------------------------
 
 
-THINGS = "stool table bench shelf chest ladder cradle easel crate tray".split()
-WOODS = "ash elm oak beech walnut cherry maple birch pine larch".split()
+THIN = {
+    "shop-2": ("shop", "fineweb.char_dup_ratio", "the same button under each thing"),
+    "shop-3": ("shop", "gopher.symbol_ratio_hash", ""),
+    "login": ("log-in", "gopher.word_count", ""),
+    "listing-1": ("listing", "fineweb.short_line_ratio", ""),
+    "listing-2": ("listing", "fineweb.line_punct_ratio", ""),
+    "listing-3": ("listing", "gopher.ellipsis_line_ratio", "beginnings of stories"),
+    "link-farm-1": ("link farm", "language.score", "pairs of words, no sentence"),
+    "link-farm-2": ("link farm", "gopher.stop_words", "slogans without function words"),
+    "link-farm-3": ("link farm", "c4.sentences", "phrases in one line"),
+    "soft-404": ("soft 404", "gopher.word_count", ""),
+    "soft-404-search": ("soft 404", "quality.score", "long enough, but nothing is said"),
+    "short": ("very short", "gopher.word_count", ""),
+}
+
+
+def links(names: str) -> str:
+    """Links one after another, from names that bars divide."""
+    parts = []
+    for name in names.split(" | "):
+        host = name.lower().replace(" ", "-").replace("'", "")
+        parts.append(f'<a href="http://{host}.example.net/">{name}</a>')
+    return " ".join(parts)
 
 
 def thin() -> list[Sample]:
     """Shops, log-ins, listings, link farms and error pages that answer 200."""
-    chance = random.Random(11)
     found = []
-
-    def add(name: str, kind: str, rule: str, body: str, note: str = "") -> None:
+    for name, section in texts("thin").items():
+        kind, rule, note = THIN[name]
+        body = prose(section[1:]) if kind != "link farm" else f"<p>{links(section[1])}</p>"
         url = f"http://shop.example.com/{name}"
-        data = response(url, page(name.replace("-", " "), body).encode())
+        data = response(url, page(section[0], body).encode())
         found.append(Sample(name, url, kind, "drop", rule, data, note))
+    return found
 
-    for number in range(1, 4):
-        rows = "".join(
-            f"<p>The {chance.choice(WOODS)} {chance.choice(THINGS)} is in stock: "
-            f"{chance.randint(20, 90)} $ ({chance.randint(100, 999)}) * * *</p>"
-            for _ in range(12 + number)
-        )
-        add(f"shop-{number}", "shop", "gopher.alphabetic_word_ratio", rows)
-    add("login", "log-in", "gopher.word_count",
-        "<form><p>Please log in with your e-mail address and password.</p></form>")  # fmt: skip
-    add("register", "log-in", "gopher.word_count",
-        "<form><p>Create an account to see your orders and to pay faster.</p></form>")  # fmt: skip
-    for number in range(1, 4):
-        names = [f"{chance.choice(WOODS)} {chance.choice(THINGS)}" for _ in range(40)]
-        entries = "".join(
-            f"<li>- {name} with the drawing and a list of parts</li>" for name in names
-        )
-        add(
-            f"listing-{number}",
-            "listing",
-            "",
-            f"<ul>{entries}</ul>",
-            "any rule on repetition or lines",
-        )
-    for number in range(1, 4):
-        links = "".join(
-            f'<a href="http://{w}-{t}.example.net/">{w} {t}</a> ' for w in WOODS for t in THINGS[:4]
-        )
-        add(
-            f"link-farm-{number}", "link farm", "", f"<p>{links}</p>", "any rule; links are no text"
-        )
-    add("soft-404", "soft 404", "gopher.word_count",
-        "<p>The page you asked for could not be found. Go back to the start.</p>")  # fmt: skip
-    add("soft-404-search", "soft 404", "gopher.word_count",
-        "<p>Nothing was found for your search. Try other words, or fewer of them.</p>")  # fmt: skip
-    add("short", "very short", "gopher.word_count", "<p>Open again on Monday.</p>")
-    lines = [
-        f"Our {t} is made of the wood that dried for two years and is sold to you."
-        for t in THINGS[:6]
-    ]
-    add("repeated", "repetition", "repetition.duplicate_line_fraction",
-        "<p>" + "<br>\n".join(lines * 2) + "</p>")  # fmt: skip
-    bullets = "".join(
-        f"<p>- The {w} is a good wood for a {t}, and the tree likes a wet field.</p>"
-        for w, t in zip(WOODS * 2, THINGS + THINGS[::-1], strict=True)
+
+THINGS = "stool table bench shelf chest ladder cradle easel crate tray".split()
+WOODS = "ash elm oak beech walnut cherry maple birch pine larch".split()
+
+
+def patterned() -> list[Sample]:
+    """Pages that a machine filled in: prices, repeated lines, bullets, letters, nothing."""
+    chance = random.Random(11)
+    prices = "".join(
+        f"<p>The {chance.choice(WOODS)} {chance.choice(THINGS)} is in stock: "
+        f"{chance.randint(20, 90)} $ ({chance.randint(100, 999)}) * * *</p>"
+        for _ in range(13)
     )
-    add("bullets", "bullet list", "gopher.bullet_line_ratio", bullets)
+    lines = [
+        f"Our {thing} is made of the wood that dried for two years and is sold to you."
+        for thing in THINGS[:6]
+    ]
+    bullets = "".join(
+        f"<p>- The {wood} is a good wood for a {thing}, and the tree likes a wet field.</p>"
+        for wood, thing in zip(WOODS * 2, THINGS + THINGS[::-1], strict=True)
+    )
     noise = " ".join(
         "".join(chance.choice("bcdfghjklmnpqrstvwxz aeiou") for _ in range(7)) for _ in range(90)
     )
-    add("gibberish", "gibberish", "language.score", f"<p>{noise}</p>")
-    add("empty", "no text", "", "", "nothing but a menu: too short, or no main text")
-    return found
+    cases = (
+        ("shop-1", "shop", "gopher.alphabetic_word_ratio", prices),
+        ("repeated", "repetition", "repetition.duplicate_line_fraction",
+         "<p>" + "<br>\n".join(lines * 2) + "</p>"),
+        ("bullets", "bullet list", "gopher.bullet_line_ratio", bullets),
+        ("gibberish", "gibberish", "language.score", f"<p>{noise}</p>"),
+    )  # fmt: skip
+    found = []
+    for name, kind, rule, body in cases:
+        url = f"http://shop.example.com/{name}"
+        data = response(url, page(name.replace("-", " "), body).encode())
+        found.append(Sample(name, url, kind, "drop", rule, data))
+    url = "http://shop.example.com/empty"
+    frame = '<html><body><div id="app"></div><script src="/app.js"></script></body></html>'
+    note = "a page that a script would fill in"
+    data = response(url, frame.encode())
+    return [*found, Sample("empty", url, "no text", "drop", "extract.characters", data, note)]
 
 
 # --- records ------------------------------------------------------------------------------------
@@ -408,7 +424,6 @@ def thin() -> list[Sample]:
 
 def records() -> list[Sample]:
     """Records that are no page, and answers that are no content."""
-    section = texts("english")["bells"]
     found = []
 
     def add(name: str, url: str, kind: str, rule: str, data: bytes) -> None:
@@ -446,7 +461,6 @@ def records() -> list[Sample]:
     ):
         url = f"http://orchard.example.org/files/{name}"
         add(name, url, "not HTML", "read.mime", response(url, body, content_type=kind))
-    del section
     return found
 
 
@@ -487,6 +501,7 @@ def build() -> dict[str, list[Sample]]:
     """The samples by file."""
     crawl = [
         *records(), *articles(), *languages(), *mathematics(), *documentation(), *thin(),
+        *patterned(),
     ]  # fmt: skip
     return {
         "crawl.warc.gz": crawl,
@@ -506,11 +521,6 @@ def write(folder: Path) -> None:
             "\t".join((s.name, s.url, s.kind, s.expected, s.rule, s.note)) + "\n" for s in samples
         ]
     (folder / "expected.tsv").write_text("".join(rows), encoding="utf-8")
-
-
-def check(folder: Path) -> bool:
-    """Whether the archives can be read back."""
-    return all(gzip.open(folder / name).read(8) == b"WARC/1.1" for name in build())
 
 
 if __name__ == "__main__":
