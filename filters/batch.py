@@ -38,6 +38,8 @@ class Batch:
     dead: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
     last: bool = False
+    offset: int = 0
+    """Bytes of the input read when the batch was full; for progress only."""
     sealed: bool = False
     """True where this batch stands for work that an earlier run has finished and stored."""
 

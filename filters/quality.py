@@ -19,8 +19,8 @@ SIGNALS: tuple[Signal, ...] = (
         "quality.score",
         "float",
         "probability",
-        "mean over windows of 200 words of the probability that they are edited prose or "
-        "documentation, not page debris; measured on English only",
+        "mean over windows of 200 words, weighted by their length, of the probability that they "
+        "are edited prose or documentation, not page debris; measured on English only",
         "own fastText model, models/quality.md",
         Bound(min=0.1),
     ),
@@ -33,5 +33,8 @@ def measure(text: str, language: str) -> dict[str, Value]:
     if not words:
         return {"quality.score": None}
     parts = windows(words, WINDOW, MOST_WINDOWS)
+    # By length: the few words left over at the end say little and score low.
+    weights = [part.count(" ") + 1 for part in parts]
     scores = [probability("quality", part, "good") for part in parts]
-    return {"quality.score": round(sum(scores) / len(scores), 4)}
+    mean = sum(s * w for s, w in zip(scores, weights, strict=True)) / sum(weights)
+    return {"quality.score": round(mean, 4)}

@@ -144,11 +144,7 @@ class Account:
             number than the next takes in.
         """
         counts = self.counts
-        if counts["read"] != counts["kept"] + counts["rejected"] + counts["dead"]:
-            raise ConservationError(
-                f"{where}: read {counts['read']} is not kept {counts['kept']} + rejected "
-                f"{counts['rejected']} + dead {counts['dead']}"
-            )
+        self.check_total(where)
         expected = counts["read"]
         for stage in stages:
             row = self.stages.get(stage, Counter())
@@ -161,6 +157,15 @@ class Account:
         if expected != counts["kept"]:
             raise ConservationError(
                 f"{where}: the last stage gives out {expected}, but {counts['kept']} are kept"
+            )
+
+    def check_total(self, where: str) -> None:
+        """The law in total, for a sum over sources with different stages."""
+        counts = self.counts
+        if counts["read"] != counts["kept"] + counts["rejected"] + counts["dead"]:
+            raise ConservationError(
+                f"{where}: read {counts['read']} is not kept {counts['kept']} + rejected "
+                f"{counts['rejected']} + dead {counts['dead']}"
             )
 
     def to_dict(self) -> dict[str, Any]:

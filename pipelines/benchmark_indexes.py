@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from filters.decontamination import index
 from filters.decontamination.index import BenchmarkIndex, demo_index
 from filters.decontamination.tables import Tables
+from pipelines.inputs_error import InputError
 from pipelines.recipe import Recipe, StageSettings
 
 DEMO = "demo"
@@ -19,6 +20,10 @@ def resolve_benchmarks(recipe: Recipe, named: Sequence[str]) -> Recipe:
     """The recipe with the indexes the command line names, where it names any."""
     if not named:
         return recipe
+    if recipe.stage("decontamination") is None:
+        raise InputError(
+            f"--benchmarks is given, but the recipe {recipe.name!r} has no stage 'decontamination'"
+        )
 
     def change(stages: tuple[StageSettings, ...]) -> tuple[StageSettings, ...]:
         return tuple(

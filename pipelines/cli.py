@@ -13,6 +13,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 import pipelines.quiet  # noqa: F401 - before Beam is imported
 from pipelines import command_benchmarks, command_curate, command_recipes
 from pipelines.account import ConservationError
@@ -88,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except pa.ArrowException as error:
+        first = str(error).split("\n")[0]
+        return _fail(RuntimeError(f"a table cannot be read: {first}"), 1)
     except OSError as error:
         return _fail(error, 1)
 

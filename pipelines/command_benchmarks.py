@@ -48,6 +48,8 @@ def _build(arguments: argparse.Namespace) -> int:
     summary = build_index(
         tqdm(items, desc="items", unit="", disable=None, leave=False), arguments.output
     )
+    if not summary.ngrams:
+        raise InputError(f"{' '.join(paths)}: no item of at least 4 words; the index is useless")
     print(
         f"{summary.items} items of {summary.benchmarks} benchmarks, {summary.ngrams} n-grams, "
         f"{summary.skipped} items too short; index {arguments.output}"

@@ -21,6 +21,7 @@ from pipelines.recipe import Recipe, Source, load, shipped
 from pipelines.report import render_report
 from pipelines.resources import resource_digests
 from pipelines.run import Run
+from pipelines.sources.records import check_options
 
 LOCAL = "local"
 
@@ -91,7 +92,7 @@ def perform(arguments: argparse.Namespace) -> int:
             f"unknown option {arguments.beam_options[0]}; Beam's options need --runner"
         )
     pipeline = None if arguments.runner == LOCAL else _pipeline(arguments)
-    with _only_run(run.work), _signals():
+    with _only_run(run.work), _only_run(run.output), _signals():
         conclude.begin(run)
         console = Console(run, found)
         if pipeline is None:
@@ -122,8 +123,9 @@ def plan(arguments: argparse.Namespace) -> tuple[Run, list[Input]]:
         recipe = recipe.with_sources([own])
     if not recipe.sources:
         raise InputError("nothing to read: give --input, or a recipe with sources")
-    found = inputs.with_limit(find_inputs(recipe), arguments.limit)
     work = arguments.work_dir or files.join(arguments.output, "work")
+    everything = find_inputs(recipe, without=(arguments.output, work))
+    found = inputs.with_limit(everything, arguments.limit)
     size = sum(item.size for item in found)
     run = Run(
         recipe=recipe,
@@ -137,13 +139,27 @@ def plan(arguments: argparse.Namespace) -> tuple[Run, list[Input]]:
     return run, found
 
 
-def find_inputs(recipe: Recipe) -> list[Input]:
-    """The inputs of all sources of a recipe."""
-    return inputs.with_unique_keys(
+def find_inputs(recipe: Recipe, without: tuple[str, ...] = ()) -> list[Input]:
+    """The inputs of all sources of a recipe, leaving out what lies in the folders ``without``.
+
+    Raises:
+      InputError: a source's options do not fit its kind, or nothing is left to read.
+    """
+    found = [
         item
         for source in recipe.sources
-        for item in inputs.find(source.name, source.input, kind=source.kind, prefix=source.prefix)
-    )
+        for item in inputs.find(
+            source.name, source.input, kind=source.kind, prefix=source.prefix, without=without
+        )
+    ]
+    if not found:
+        raise InputError("nothing to read: the inputs hold no file besides the run's own")
+    for item in found:
+        try:
+            check_options(item.kind, recipe.source(item.source).options)
+        except ValueError as error:
+            raise InputError(f"source {item.source!r}: {error}") from None
+    return inputs.with_unique_keys(found)
 
 
 def _pipeline(arguments: argparse.Namespace) -> Any:
@@ -176,24 +192,26 @@ def _last_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _only_run(work: str) -> Iterator[None]:
-    """Hold the work directory: two runs into one folder would remove each other's files."""
-    if not files.is_local(work):
+def _only_run(folder: str) -> Iterator[None]:
+    """Hold a folder: two runs into one would remove each other's files."""
+    if not files.is_local(folder):
         yield
         return
     try:
-        os.makedirs(work, exist_ok=True)
-        handle = open(os.path.join(work, "lock"), "w")  # noqa: SIM115 - held for the whole run
+        os.makedirs(folder, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise InputError(f"cannot write to {work}: {error.strerror}") from None
-    with handle:
+        raise InputError(f"cannot write to {folder}: {error.strerror}") from None
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(
-                f"another run is writing to {work}; wait for it or name another --output"
+                f"another run is writing to {folder}; wait for it or name another --output"
             ) from None
         yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -219,6 +237,12 @@ def report(arguments: argparse.Namespace) -> int:
             f"{arguments.output} holds no finished run: there is no manifest.json in it"
         ) from None
     path = conclude.report_file(arguments.output)
-    files.write_bytes(path, render_report(manifest).encode())
+    try:
+        page = render_report(manifest)
+    except (KeyError, TypeError):
+        raise InputError(
+            f"the manifest in {arguments.output} is of another version; curate again"
+        ) from None
+    files.write_bytes(path, page.encode())
     print_funnel(manifest, arguments.output, {}, file=sys.stdout)
     return 0

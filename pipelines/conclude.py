@@ -7,6 +7,7 @@ finishes it.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -15,18 +16,8 @@ from pipelines import files
 from pipelines.account import Account, ConservationError
 from pipelines.inputs import Input
 from pipelines.report import render_report
-from pipelines.run import FORMAT, TABLES, Run, code_hash
-from pipelines.yaml_tree import RecipeError
+from pipelines.run import FORMAT, TABLES, Run, code_hash, library_versions
 
-LIBRARIES = (
-    "apache-beam",
-    "datasketch",
-    "fasttext",
-    "numpy",
-    "presidio-analyzer",
-    "pyarrow",
-    "trafilatura",
-)
 OUTPUT_NAME = re.compile(r"^[\w.-]+-[0-9a-f]{10}\.parquet$")
 
 
@@ -64,7 +55,7 @@ def conclude(run: Run, inputs: Sequence[Input]) -> dict[str, Any]:
         total.add(account)
         marker.pop("state")
         entries.append({**marker, "kind": item.kind, "counts": dict(account.counts)})
-    total.check([], "the run") if not total.stages else _check_total(total)
+    total.check_total("the run")
     total.trim()
     _remove_strangers(run, inputs)
     for folder in (run.output, run.work):
@@ -79,7 +70,7 @@ def conclude(run: Run, inputs: Sequence[Input]) -> dict[str, Any]:
             "canonical": run.recipe.canonical(),
         },
         "code": {"sha256": code_hash("filters", "pipelines")},
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "libraries": library_versions(),
         "settings": {"sample": run.sample, "seed": run.seed},
         "resources": dict(run.resources),
         "inputs": sorted(entries, key=lambda e: (e["source"], e["name"], e["key"])),
@@ -91,15 +82,6 @@ def conclude(run: Run, inputs: Sequence[Input]) -> dict[str, Any]:
     files.write_bytes(report_file(run.output), render_report(manifest).encode())
     files.write_json(manifest_file(run.output), manifest)
     return manifest
-
-
-def _check_total(total: Account) -> None:
-    counts = total.counts
-    if counts["read"] != counts["kept"] + counts["rejected"] + counts["dead"]:
-        raise ConservationError(
-            f"the run read {counts['read']} records but accounts for "
-            f"{counts['kept']} + {counts['rejected']} + {counts['dead']}"
-        )
 
 
 def _check_rows(marker: dict[str, Any], account: Account, where: str) -> None:
@@ -137,26 +119,23 @@ def _stage_order(run: Run) -> list[dict[str, str]]:
 
 
 def _rule_facts(run: Run) -> list[dict[str, Any]]:
-    """The rules of all sources in order, each once."""
+    """The rules in order; one that differs between sources has an entry for each meaning."""
     facts: dict[str, dict[str, Any]] = {}
     for source in run.recipe.sources:
         for stage in run.recipe.chain(source.name):
             for rule in stage.rules:
-                known = facts.setdefault(
-                    rule.name,
-                    {
-                        "name": rule.name,
-                        "stage": rule.stage,
-                        "signal": rule.signal,
-                        "action": rule.action,
-                        "bound": rule.bound.describe(),
-                        "min": rule.bound.min,
-                        "max": rule.bound.max,
-                        "unless": list(rule.unless),
-                    },
-                )
-                if known["stage"] != rule.stage:
-                    raise RecipeError(f"the rule {rule.name!r} stands in two stages; rename one")
+                entry = {
+                    "name": rule.name,
+                    "stage": rule.stage,
+                    "signal": rule.signal,
+                    "action": rule.action,
+                    "bound": rule.bound.describe(),
+                    "min": rule.bound.min,
+                    "max": rule.bound.max,
+                    "unless": list(rule.unless),
+                }
+                known = facts.setdefault(json.dumps(entry), {**entry, "sources": []})
+                known["sources"].append(source.name)
     return list(facts.values())
 
 

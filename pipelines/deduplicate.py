@@ -234,8 +234,13 @@ def choose_leaders(_partition: int, blobs: Iterable[bytes], run: Run) -> Iterato
 
 
 def similarity_bound(run: Run) -> float:
-    """The similarity above which documents are duplicates: the bound on ``dedup.jaccard``."""
+    """The similarity above which documents are duplicates: the bound on ``dedup.jaccard``.
+
+    Where several rules bound it, the lowest bound of those that drop decides, and of those that
+    tag where none drops: a tag must not change what is dropped.
+    """
     settings = run.recipe.stage("duplicates")
     assert settings is not None
-    bounds = [r.bound.max for r in settings.rules if r.signal == "dedup.jaccard"]
-    return min((bound for bound in bounds if bound is not None), default=1.0)
+    rules = [r for r in settings.rules if r.signal == "dedup.jaccard"]
+    deciding = [r for r in rules if r.action == "drop"] or rules
+    return min((r.bound.max for r in deciding if r.bound.max is not None), default=1.0)

@@ -3,7 +3,8 @@
 An *input* is the unit of work: one archive or table, or a group of small HTML files. Its key is
 taken from its content and size, never from where it lies or where it stands in a list: the same
 files give the same document ids, and so the same bytes, on any machine and in any order, and a
-new file changes nothing about the old ones.
+new file changes nothing about the old ones. A group of HTML files is one input: its key is of the
+names and sizes in it, and a page more or less in the folder makes other groups.
 """
 
 from __future__ import annotations
@@ -88,19 +89,39 @@ def read_list(path: str, prefix: str) -> list[str]:
     return [n if "://" in n or n.startswith("/") else prefix + n for n in names]
 
 
-def _expand(pattern: str, prefix: str) -> Iterator[tuple[str, str, int, float]]:
+def _local(path: str) -> tuple[str, int, float]:
+    facts = os.stat(path)
+    return path, facts.st_size, facts.st_mtime
+
+
+def _walk(folder: str) -> list[tuple[str, int, float]]:
+    """Every file below a local folder."""
+    return sorted(
+        _local(os.path.join(place, name)) for place, _, names in os.walk(folder) for name in names
+    )
+
+
+def _expand(pattern: str, prefix: str, kind: str) -> Iterator[tuple[str, str, int, float]]:
     """(path, name below what was named, size, time of change) of every file ``pattern`` means."""
     if pattern.startswith("@"):
         for path in read_list(pattern[1:], prefix):
-            yield from _expand(path, prefix)
+            yield from _expand(path, prefix, kind)
         return
     folder = files.is_local(pattern) and os.path.isdir(pattern)
     try:
-        found = files.listing(pattern.rstrip("/") + "/**" if folder else pattern)
+        if folder:
+            found = _walk(pattern)
+        elif files.is_local(pattern) and os.path.exists(pattern):
+            # A name as it stands, whatever signs of a glob are in it.
+            found = [_local(pattern)]
+        else:
+            found = files.listing(pattern)
     except Exception as error:
         raise InputError(f"cannot list {pattern}: {error}") from None
     if folder:
-        found = [row for row in found if kind_of(row[0]) is not None]
+        known = [row for row in found if kind in ("auto", kind_of(row[0])) and kind_of(row[0])]
+        # Files whose names tell nothing are taken where the kind was named.
+        found = known or (found if kind != "auto" else [])
     if not found:
         hint = "holds no file of a known kind" if folder else "matches no file"
         raise InputError(f"{pattern} {hint}; known endings: {', '.join(known_endings())}")
@@ -132,20 +153,39 @@ def _group_fingerprint(rows: Sequence[tuple[str, str, int, float]]) -> bytes:
     return digest.digest()
 
 
+def _inside(path: str, folders: Sequence[str]) -> bool:
+    """Whether a local file lies in one of the folders."""
+    if not files.is_local(path):
+        return False
+    real = os.path.realpath(path)
+    return any(real.startswith(os.path.join(os.path.realpath(folder), "")) for folder in folders)
+
+
 def find(
-    source: str, patterns: Iterable[str], *, kind: str = "auto", prefix: str = ""
+    source: str,
+    patterns: Iterable[str],
+    *,
+    kind: str = "auto",
+    prefix: str = "",
+    without: Sequence[str] = (),
 ) -> list[Input]:
     """Every input that ``patterns`` mean, with keys still to be made unique.
 
     A pattern is a path, a glob, a folder (searched through) or ``@list``. HTML files are grouped,
-    because a task a page would cost more than the page.
+    because a task a page would cost more than the page. A file that several patterns name is one
+    input; files in the folders ``without`` are left out.
 
     Raises:
       InputError: a pattern matches nothing, or a file's kind cannot be told.
     """
     if kind != "auto" and kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}; known: auto, {', '.join(KINDS)}")
-    rows = sorted({row for pattern in patterns for row in _expand(pattern, prefix)})
+    rows = _distinct(
+        row
+        for pattern in patterns
+        for row in _expand(pattern, prefix, kind)
+        if not _inside(row[0], without)
+    )
     singles: list[tuple[str, str, str, int, float]] = []
     pages: list[tuple[str, str, int, float]] = []
     for path, name, size, updated in rows:
@@ -180,6 +220,17 @@ def find(
             )
         )
     return found
+
+
+def _distinct(
+    rows: Iterable[tuple[str, str, int, float]],
+) -> list[tuple[str, str, int, float]]:
+    """Each file once, under the first of its names in sorted order."""
+    found: dict[str, tuple[str, str, int, float]] = {}
+    for row in sorted(rows):
+        real = os.path.realpath(row[0]) if files.is_local(row[0]) else row[0]
+        found.setdefault(real, row)
+    return list(found.values())
 
 
 def with_unique_keys(found: Iterable[Input]) -> list[Input]:

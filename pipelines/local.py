@@ -34,7 +34,11 @@ code, or stopped."""
 
 MAX_FAILURES = 2
 
-WORKER = "import pipelines.quiet, pipelines.worker; pipelines.worker.main()"
+WORKER = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "import pipelines.quiet, pipelines.worker; pipelines.worker.main()"
+)
+"""Ctrl-C reaches the whole process group; the supervisor alone answers it and ends its workers."""
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -189,7 +193,7 @@ class Pool:
         failures = task.failures + 1
         whole = task.name == "resolve"
         parts = [task.inputs] if whole else [[item] for item in task.inputs]
-        if failures >= MAX_FAILURES:
+        if failures >= MAX_FAILURES and len(parts) == 1:
             what = task.inputs[0].paths[0] if len(parts) == 1 and task.name != "resolve" else ""
             where = f"input {what}" if what else f"{len(task.inputs)} inputs"
             raise WorkerFailed(
@@ -197,7 +201,9 @@ class Pool:
                 "stays; leave the input out, lower a cap in the recipe, or give more memory, and "
                 "run the same command again"
             )
-        queue.extendleft(Task(task.name, part, failures) for part in reversed(parts))
+        # Of several inputs only one was to blame, and each now gets its own two chances.
+        count = failures if len(parts) == 1 else 0
+        queue.extendleft(Task(task.name, part, count) for part in reversed(parts))
 
     def _end(self, worker: _Worker) -> None:
         self._workers.remove(worker)

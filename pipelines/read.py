@@ -36,15 +36,17 @@ def read_batches(text: str, run: Run) -> Iterator[Batch]:
     if _is_current(run, item):
         yield Batch(item.key, -1, 0, 0, [], last=True, sealed=True)
         return
-    number, start = _written(run.measured_folder(item))
+    number, start, taken = _written(run, item)
     batch = Batch(item.key, number, start, start, [])
     characters = 0
-    records = _Records(run, item, start)
+    records = _Records(run, item, start, taken)
     for position, record in records:
+        batch.offset = records.offset
         full = position - batch.first >= BATCH_RECORDS or characters >= BATCH_CHARACTERS
         if full:
             yield batch
             batch = Batch(item.key, batch.number + 1, position, position, [])
+            batch.offset = records.offset
             characters = 0
         batch.end = position + 1
         if isinstance(record, DeadLetter):
@@ -97,55 +99,74 @@ def digest_of(item: Input) -> str:
     return hashlib.sha256("".join(map(files.sha256, item.paths)).encode()).hexdigest()
 
 
-def _written(folder: str) -> tuple[int, int]:
-    """The number of whole batches an interrupted run left, and the first record behind them."""
-    number = start = 0
+def _written(run: Run, item: Input) -> tuple[int, int, int]:
+    """What an interrupted run left: whole batches, the first record behind them, records in them.
+
+    Batches of a file that has changed since are not taken over.
+    """
+    folder = run.measured_folder(item)
+    seen = {"size": item.size, "updated": item.updated}
+    note = files.join(folder, "reading.json")
+    if files.exists(note) and files.read_json(note) != seen:
+        forget(run, item)
+    if not files.exists(note):
+        files.write_json(note, seen)
+        return 0, 0, 0
+    number = start = taken = 0
     while files.exists(path := batch_file(folder, number)):
         with files.open_raw(path) as handle:
-            facts = pq.read_metadata(io.BytesIO(handle.read())).metadata
+            table = pq.read_metadata(io.BytesIO(handle.read()))
+        facts = table.metadata
         if facts[b"last"] == b"1":
             # The end was reached but not sealed: read on from its beginning to seal it.
-            return number, int(facts[b"first"])
+            return number, int(facts[b"first"]), taken
         start = int(facts[b"end"])
+        taken += table.num_rows
         number += 1
-    return number, start
+    return number, start, taken
 
 
 class _Records:
     """Iterates over (position, record) from ``start`` on; knows the digest once at the end.
 
-    Every record of the input has a position, wanted or not; ``seen`` is their number.
+    Every record of the input has a position, wanted or not; ``seen`` is their number. ``taken`` is
+    how many wanted ones lie before ``start``, and ``offset`` how many bytes have been read.
     """
 
-    def __init__(self, run: Run, item: Input, start: int) -> None:
+    def __init__(self, run: Run, item: Input, start: int, taken: int) -> None:
         self._run = run
         self._item = item
         self._start = start
         self._position = -1
+        self._taken = taken
+        self._hashing: files.HashingReader | None = None
         self.seen = 0
         self.sha256 = ""
 
     def __iter__(self) -> Iterator[tuple[int, Document | DeadLetter]]:
         limit = self._item.limit
-        if limit == 0:
+        if limit == self._taken:
             return
         for record in self._all():
-            if 0 <= limit <= self._position:
-                self.seen = limit
-                break
             if self._position < self._start:
                 continue
             if isinstance(record, Document):
                 record.metadata["input"] = self._item.name
             yield self._position, record
+            self._taken += 1
             if self.seen >= MAX_RECORDS:
                 raise InputError(
                     f"{self._item.paths[0]} has more than {MAX_RECORDS} records; split the file"
                 )
-            if 0 <= limit <= self.seen:
+            if self._taken == limit:
                 break
         if not self.sha256:
             self.sha256 = "" if limit >= 0 else digest_of(self._item)
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the input read so far, as far as that is known."""
+        return self._hashing.count if self._hashing else 0
 
     def _identify(self, position: int) -> str:
         self._position = position
@@ -166,10 +187,9 @@ class _Records:
         source = self._run.recipe.source(self._item.source)
         with contextlib.ExitStack() as stack:
             raw = stack.enter_context(files.open_raw(path))
-            hashing = None
             if self._item.kind != "parquet":
-                hashing = files.HashingReader(raw)
-                raw = cast(BinaryIO, io.BufferedReader(hashing, files.PIECE))
+                self._hashing = files.HashingReader(raw)
+                raw = cast(BinaryIO, io.BufferedReader(self._hashing, files.PIECE))
             yield from read_records(
                 self._item.kind,
                 raw,
@@ -180,8 +200,8 @@ class _Records:
                 caps=caps,
                 options=source.options,
             )
-            if hashing is not None:
-                self.sha256 = hashing.finish()
+            if self._hashing is not None:
+                self.sha256 = self._hashing.finish()
 
     def _html_files(self) -> Iterator[Document | DeadLetter]:
         options = self._run.recipe.source(self._item.source).options

@@ -11,17 +11,20 @@ import dataclasses
 import hashlib
 import importlib.resources
 import json
+import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from filters.rules import Rule
 from filters.signal import Bound
-from filters.stages import GLOBAL, STAGES, StageSpec
+from filters.stages import EXTRACT, GLOBAL, STAGES, StageSpec
 from pipelines.inputs import KINDS
 from pipelines.yaml_tree import RecipeError, Tree, parse
 
+SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 RULE_KEYS = ("signal", "min", "max", "one_of", "none_of", "action", "unless")
 STAGE_KEYS = ("options", "rules")
 SOURCE_KEYS = ("kind", "input", "options", "stages", "prefix")
@@ -42,6 +45,11 @@ class Caps:
     record_bytes: int = 32 << 20
     expanded_bytes: int = 64 << 20
     page_bytes: int = 8 << 20
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"the cap {name} is {value}; it must be above 0")
 
 
 @dataclass(frozen=True)
@@ -234,14 +242,39 @@ def _check_order(tree: Tree, stages: list[StageSettings]) -> None:
         raise tree.fail("the first stage must be 'read'")
     if not any(stage.name == "extract" for stage in stages):
         raise tree.fail("the stage 'extract' is missing")
-    known = {signal.name for stage in stages for signal in stage.spec.signals}
+    _check_rules(tree, stages)
+
+
+def _check_rules(tree: Tree, stages: list[StageSettings]) -> None:
+    """Rule names are unique, and what lifts a rule is measured where the rule is asked."""
+    measured = {s.name: stage.spec.phase for stage in stages for s in stage.spec.signals}
+    taken: dict[str, str] = {}
     for stage in stages:
         for rule in stage.rules:
+            if taken.setdefault(rule.name, stage.name) != stage.name:
+                raise tree.fail(
+                    f"the rule {rule.name!r} stands in the stages {taken[rule.name]!r} and "
+                    f"{stage.name!r}; give one of them another name"
+                )
             for name in rule.unless:
-                if name not in known:
+                if name not in measured:
                     raise tree.fail(
                         f"the rule {rule.name!r} has unless: {name}, which no stage here measures"
                     )
+                # Rules before extraction take effect at once; all others once all is measured.
+                if stage.spec.phase < EXTRACT <= measured[name]:
+                    raise tree.fail(
+                        f"the rule {rule.name!r} is asked before extraction and cannot have "
+                        f"unless: {name}, which is measured later"
+                    )
+            _check_range(tree, rule)
+
+
+def _check_range(tree: Tree, rule: Rule) -> None:
+    """Duplicates are told by the bound itself, so it must be a similarity."""
+    bound = rule.bound.max
+    if rule.signal == "dedup.jaccard" and (bound is None or not 0 <= bound <= 1):
+        raise tree.fail(f"the rule {rule.name!r} needs a max from 0 to 1, not {bound}")
 
 
 def _options(tree: Tree, default: Any, what: str) -> Any:
@@ -307,6 +340,9 @@ def _action(content: Mapping[str, Tree]) -> Any:
 
 def _bound(body: Tree, content: Mapping[str, Tree], signal: str, kind: str) -> Bound:
     numbers = {end: content[end].number(end) for end in ("min", "max") if end in content}
+    for end, number in numbers.items():
+        if math.isnan(number):
+            raise content[end].fail(f"{end} is not a number")
     words = {key: content[key].texts(key) for key in ("one_of", "none_of") if key in content}
     if not numbers and not words:
         raise body.fail("a rule needs a bound: min, max, one_of or none_of")
@@ -328,11 +364,18 @@ def _sources(tree: Tree, stages: tuple[StageSettings, ...]) -> tuple[Source, ...
     sources = []
     for name, body in tree.mapping("sources").items():
         content = body.mapping(f"the source {name!r}", SOURCE_KEYS)
+        if not SOURCE_NAME.fullmatch(name):
+            raise body.fail(
+                f"the source name {name!r} becomes part of file names: use at most 64 letters, "
+                "digits, '_', '-' and '.', and begin with none of the last two"
+            )
         kind = content["kind"].text("kind") if "kind" in content else "auto"
         if kind != "auto" and kind not in KINDS:
             raise content["kind"].fail(f"unknown kind {kind!r}; known: auto, {', '.join(KINDS)}")
         if "input" not in content:
             raise body.fail(f"the source {name!r} names no input")
+        if not content["input"].texts("input"):
+            raise content["input"].fail(f"the source {name!r} names no input")
         own = None
         if "stages" in content:
             own = _stages(content["stages"])

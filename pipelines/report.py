@@ -141,7 +141,7 @@ def _rules(manifest: Manifest) -> str:
         rows.append(
             [
                 f"<code>{escape(name)}</code>{_examples(total['examples'].get(name, []))}",
-                escape(rule["stage"]),
+                escape(rule["stage"]) + _of_sources(manifest, rule),
                 escape(rule["bound"])
                 + (
                     f" <small>unless {escape(', '.join(rule['unless']))}</small>"
@@ -160,6 +160,13 @@ def _rules(manifest: Manifest) -> str:
         "the rule, also those that another rule had removed before."
     )
     return _section("rules", "Rules", table, note)
+
+
+def _of_sources(manifest: Manifest, rule: Mapping[str, Any]) -> str:
+    """The sources a rule is for, where not for all of the run."""
+    if len(rule["sources"]) == len({entry["source"] for entry in manifest["inputs"]}):
+        return ""
+    return f" <small>{escape(', '.join(rule['sources']))}</small>"
 
 
 def _examples(rows: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import importlib.resources
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,24 @@ from pipelines.recipe import Recipe, StageSettings, digest
 
 FORMAT = 1
 """Raised when the files of the work directory change their meaning."""
+
+LIBRARIES = (
+    "apache-beam",
+    "brotli",
+    "chardet",
+    "datasketch",
+    "fasttext",
+    "lumi-language-id",
+    "lxml",
+    "numpy",
+    "phonenumbers",
+    "presidio-analyzer",
+    "pyarrow",
+    "tldextract",
+    "trafilatura",
+    "webencodings",
+)
+"""Libraries whose version can change what is stored; another version takes nothing over."""
 
 TABLES = ("documents", "rejected", "decisions", "dead")
 
@@ -74,6 +93,7 @@ class Run:
             {
                 "format": FORMAT,
                 "code": code_hash("filters", "pipelines"),
+                "libraries": library_versions(),
                 "kind": item.kind,
                 "options": dict(source.options),
                 "caps": self.recipe.canonical()["caps"],
@@ -180,6 +200,12 @@ def document_reference(key: str, number: int) -> int:
 def input_of_reference(reference: int) -> str:
     """The input's key in a document reference."""
     return f"{reference >> 24:010x}"
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    """The installed version of each of ``LIBRARIES``."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 @functools.cache

@@ -99,11 +99,11 @@ def run_stage(carried: Carried, name: str, run: Run) -> Carried:
     return text, batch
 
 
-def write_batch(carried: Carried, run: Run) -> tuple[str, str]:
-    """Store a measured batch; gives the input's description and the batch's account."""
+def write_batch(carried: Carried, run: Run) -> tuple[str, int]:
+    """Store a measured batch; gives the input's description and the batch's number."""
     text, batch = carried
     if batch.sealed:
-        return text, "{}"
+        return text, batch.number
     item = Input.from_json(text)
     signals = run.signals(item.source, measured=True)
     table = tables.measured_table(batch.documents, batch.letters, batch.edits, signals)
@@ -115,12 +115,11 @@ def write_batch(carried: Carried, run: Run) -> tuple[str, str]:
     started = time.perf_counter()
     kept = write_sketch(batch, item, run)
     batch.seconds["sketch"] = time.perf_counter() - started
-    offset = max((int(d.metadata.get("offset", 0)) for d in batch.documents), default=0)
-    progress.batch_done(item.key, len(batch.documents), kept, offset, batch.seconds)
-    return text, "{}"
+    progress.batch_done(item.key, len(batch.documents), kept, batch.offset, batch.seconds)
+    return text, batch.number
 
 
-def seal_input(text: str, _accounts: Iterable[str], run: Run) -> Keyed:
+def seal_input(text: str, _numbers: Iterable[int], run: Run) -> Keyed:
     """Mark an input's measured batches complete, then screen those not yet screened."""
     item = Input.from_json(text)
     folder = run.measured_folder(item)

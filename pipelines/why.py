@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -61,6 +62,24 @@ def _near(output: str, key: str) -> str:
     return f"; did you mean {', '.join(sorted(set(urls))[:5])}?" if urls else ""
 
 
+MAX_CHAIN = 20
+
+
+def _fate(output: str, identifier: str) -> Iterator[str]:
+    """The document that another is a duplicate of, and why that one is gone, if it is."""
+    for _ in range(MAX_CHAIN):
+        rejected = _table(output, "rejected")
+        matches = pc.field("id") == identifier
+        columns = ["url", "rejected_rule", "metadata"]
+        rows = rejected.to_table(filter=matches, columns=columns).to_pylist() if rejected else []
+        yield f"      that is {url_of(output, identifier) or '(no URL)'}" + (
+            f", itself dropped by {rows[0]['rejected_rule']}" if rows else ""
+        )
+        identifier = json.loads(rows[0]["metadata"]).get("duplicate_of", "") if rows else ""
+        if not identifier:
+            return
+
+
 def url_of(output: str, identifier: str) -> str:
     """The URL of a document by id, or the empty string."""
     for name in ("documents", "rejected", "dead"):
@@ -77,6 +96,8 @@ def explain(output: str, key: str) -> Iterator[str]:
     """The story of each record with this URL or id, line by line."""
     found = find(output, key)
     ids = sorted({row["id"] for rows in found.values() for row in rows})
+    if not os.path.exists(os.path.join(output, "manifest.json")):
+        yield "(this run is not finished: its tables may be those of an earlier one)"
     for number, identifier in enumerate(ids):
         if number:
             yield ""
@@ -115,7 +136,7 @@ def _story(output: str, identifier: str, found: dict[str, list[dict[str, Any]]])
         if d["evidence"]:
             yield f"      {d['evidence']}"
             if d["evidence"].startswith("duplicate of "):
-                yield f"      that is {url_of(output, d['evidence'].split()[-1])}"
+                yield from _fate(output, d["evidence"].split()[-1])
     edits = [d for d in decisions if d["action"] == "edit"]
     if edits:
         yield f"  edited   {len(edits)} spans"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -124,12 +125,42 @@ def test_mistakes(arguments, code, message, capsys, tmp_path, monkeypatch):
 def test_a_second_run_into_the_same_folder_is_refused(capsys, tmp_path):
     import fcntl
 
-    (tmp_path / "work").mkdir()
-    with open(tmp_path / "work" / "lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        code, text = error(capsys, "curate", "-i", CRAWL, "-o", str(tmp_path))
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        elsewhere = ["--work-dir", str(tmp_path / "elsewhere")]
+        code, text = error(capsys, "curate", "-i", CRAWL, "-o", str(tmp_path), *elsewhere)
+    finally:
+        os.close(handle)
     assert code == 2
-    assert "another run is writing to" in text
+    assert f"another run is writing to {tmp_path}; wait for it" in text
+
+
+def test_outputs_are_no_inputs_of_the_next_run(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    out = str(tmp_path / "out")
+    for _ in range(2):
+        lines(capsys, "curate", "-i", str(tmp_path), "-o", out, "-w", "1")
+        manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+        assert [entry["name"] for entry in manifest["inputs"]] == ["a.jsonl"]
+
+
+def test_source_options_are_checked_before_anything_is_read(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "name: mine\nstages: [read, extract]\n"
+        f"sources:\n  a: {{input: {tmp_path}/a.jsonl, options: {{text_feild: body}}}}\n"
+    )
+    code, text = error(capsys, "curate", "-r", str(recipe), "-o", str(tmp_path / "out"))
+    assert code == 2
+    assert "source 'a': unknown option 'text_feild' for jsonl input; it takes" in text
+
+
+def test_benchmarks_need_a_stage_that_uses_them(tmp_path, capsys):
+    code, text = error(capsys, "curate", "-i", CRAWL, "-r", "c4", "--benchmarks", "demo")
+    assert code == 2
+    assert "the recipe 'c4' has no stage 'decontamination'" in text
 
 
 def test_a_mistake_in_a_recipe_shows_its_line(capsys, tmp_path):

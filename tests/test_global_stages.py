@@ -118,6 +118,20 @@ def test_tagged_duplicates_stay(tmp_path, index):
     assert sorted(row["tags"] for row in rows.values()) == [[], ["dedup.exact", "dedup.jaccard"]]
 
 
+def test_a_tag_does_not_change_what_is_dropped(tmp_path, index):
+    base = words(1, 200)
+    files = {"a": [(0, " ".join(base)), (1, " ".join([*base[:-3], *words(5, 2)]))]}
+    tagged = RECIPE.replace(
+        "dedup.jaccard: {max: 0.75}",
+        "dedup.jaccard: {max: 0.75}\n        alike: {signal: dedup.jaccard, max: 0.5, action: tag}",
+    )
+    plain = run_over(tmp_path, index, files)
+    marked = run_over(tmp_path, index, files, tagged, seed=1)
+    ends = [{u: r.get("rejected_rule") for u, r in rows.items()} for rows in (plain, marked)]
+    assert ends[0] == ends[1]
+    assert list(ends[0].values()).count("dedup.jaccard") == 1
+
+
 @pytest.mark.parametrize(("pages", "kept"), [(2, 0), (3, 3)])
 def test_common_usage_is_counted_over_distinct_documents(pages, kept, tmp_path, index):
     """The item stands in so many different pages, and in copies of the first that do not count."""

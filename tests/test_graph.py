@@ -157,6 +157,28 @@ def test_an_input_changed_in_place_is_read_again(tmp_path):
     assert digests(output) != first
 
 
+def test_batches_of_a_file_that_changed_are_not_taken_over(tmp_path):
+    """What a crash leaves: some batches and no markers, and then the file changes."""
+    path, output = tmp_path / "notes.jsonl", tmp_path / "out"
+    line = '{"text": "%s", "url": "http://a.test/%d"}\n'
+    # Alike at both ends, so that the key stays the same.
+    same = line % ("x" * 70_000, 0)
+    old, new = ("".join(line % (word, n) for n in range(600)) for word in ("old", "new"))
+    path.write_text(same + old + same)
+    assert curate(output, inputs=(str(path),)) == 0
+    for marker in (output / "work").rglob("*.json"):
+        if marker.name in ("done.json", "read.json") or marker.parent.name == "finished":
+            marker.unlink()
+    for batch in sorted((output / "work" / "measured").rglob("*.parquet"))[1:]:
+        batch.unlink()
+    path.write_text(same + new + same)
+    os.utime(path, (1, 1))
+    assert curate(output, inputs=(str(path),)) == 0
+    fresh = tmp_path / "fresh"
+    assert curate(fresh, inputs=(str(path),)) == 0
+    assert digests(output) == digests(fresh)
+
+
 KILLS = 10
 
 

@@ -88,6 +88,27 @@ def test_folder_is_searched_and_pages_are_grouped(tmp_path):
     ]
 
 
+def test_a_name_is_taken_as_it_stands_even_with_signs_of_a_glob(tmp_path):
+    path = write(tmp_path / "br[1]", "x[2].jsonl")
+    assert [item.paths for item in find("web", [path])] == [(path,)]
+    assert len(find("web", [str(tmp_path / "br[1]")])) == 1
+
+
+def test_a_file_with_several_names_is_one_input(tmp_path):
+    path = write(tmp_path / "deep", "x.jsonl")
+    names = [path, str(tmp_path / "deep"), str(tmp_path / "." / "deep" / ".." / "deep" / "x.jsonl")]
+    assert len(find("web", names)) == 1
+
+
+def test_a_named_kind_chooses_the_files_of_a_folder(tmp_path):
+    write(tmp_path / "mix", "a.html")
+    write(tmp_path / "mix", "b.jsonl")
+    write(tmp_path / "bare", "page")
+    assert [i.name for i in find("web", [str(tmp_path / "mix")], kind="jsonl")] == ["b.jsonl"]
+    assert [i.kind for i in find("web", [str(tmp_path / "bare")], kind="html")] == ["html"]
+    assert find("web", [str(tmp_path)], without=[str(tmp_path)]) == []
+
+
 def test_errors_name_what_was_asked(tmp_path):
     with pytest.raises(InputError, match=r"nothing\*.warc matches no file"):
         find("web", [str(tmp_path / "nothing*.warc")])

@@ -141,6 +141,26 @@ def test_shipped_recipes_are_valid_and_described(name):
     assert len(recipe.description) > 20
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("crawl:", "../evil:", r"the source name '\.\./evil' becomes part of file names"),
+        ("crawl:", "a b:", "the source name 'a b'"),
+        ('input: "*.warc.gz"', "input: []", "the source 'crawl' names no input"),
+        ("name: test", "name: test\ncaps: {seconds: -1}", r"r:2: the cap seconds is -1\.0"),
+        ("min: 50", "min: .nan", "r:12: min is not a number"),
+        ("max: 0.75", "max: 5", "needs a max from 0 to 1, not 5"),
+        ("language.score: {", "few: {signal: language.score, ", "'few' stands in the stages 'lang"),
+        ("  - url\n", "  - url: {rules: {url.blocked: {max: 0, unless: [gopher.word_count]}}}\n",
+         "is asked before extraction and cannot have unless: gopher.word_count"),
+    ],
+)  # fmt: skip
+def test_what_would_go_wrong_later_is_refused_at_once(old, new, message):
+    assert old in SOURCES
+    with pytest.raises(RecipeError, match=message):
+        from_text(SOURCES.replace(old, new, 1), "r")
+
+
 def test_unknown_recipe_names_the_known():
     with pytest.raises(RecipeError, match=r"no recipe 'wob'; shipped: .*web"):
         recipes.load("wob")
