@@ -10,6 +10,9 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 
+from filters.document import DeadLetter
+from pipelines.sources.records import read_records
+
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 ARCHIVES = ("crawl.warc.gz", "forum.warc.gz")
 
@@ -52,6 +55,18 @@ def test_every_record_is_in_the_table_once(samples_run):
         ds.dataset(samples_run / name).count_rows() for name in ("documents", "rejected", "dead")
     )
     assert total == len(rows)
+
+
+def test_the_reader_gives_the_records_of_the_table_in_order():
+    urls, errors = [], []
+    for name in ARCHIVES:
+        with open(SAMPLES / name, "rb") as stream:
+            for item in read_records("warc", stream, name=name, source="samples", identify=str):
+                dead = isinstance(item, DeadLetter)
+                urls.append("" if dead else item.url)
+                errors += [item.error] if dead else []
+    assert urls == [row["url"] for row in expectations()]
+    assert errors == ["ExpansionTooLarge", "TruncatedMember"]
 
 
 @pytest.mark.parametrize("row", expectations(), ids=lambda row: row["record"])
@@ -106,13 +121,38 @@ def test_every_stage_with_rules_has_a_record_that_it_drops():
         assert not rules or rules & shown, stage.name
 
 
-def test_near_duplicates_share_most_of_their_shingles():
+def test_kept_pages_have_the_text_that_was_written(samples_run, make_samples):
+    """Kept is not enough: a wrong charset or a body half decoded may be kept as well."""
+    kept = {
+        row["url"]: row["text"]
+        for row in ds.dataset(samples_run / "documents").to_table().to_pylist()
+    }
+    texts = make_samples.texts
+    written = {f"article-{name}": section for name, section in texts("english").items()}
+    for source in (texts("languages"), texts("more")):
+        written |= {f"lang-{name}": section for name, section in source.items()}
+    rows = [row for row in expectations() if row["record"] in written and row["expected"] == "keep"]
+    assert len(rows) == 24
+    for row in rows:
+        lines = kept[row["url"]].splitlines()
+        for paragraph in written[row["record"]][1:]:
+            assert paragraph in lines, row["record"]
+
+
+@pytest.fixture(scope="module")
+def make_samples():
+    """The script as a module."""
     sys.path.insert(0, str(SAMPLES))
     try:
-        from make_samples import NEAR, near, texts
+        import make_samples
     finally:
         sys.path.remove(str(SAMPLES))
-    for name in NEAR:
+    return make_samples
+
+
+def test_near_duplicates_share_most_of_their_shingles(make_samples):
+    texts, near = make_samples.texts, make_samples.near
+    for name in make_samples.NEAR:
         first, second = (shingles(section) for section in (texts("english")[name], near(name)))
         assert first != second
         assert len(first & second) / len(first | second) >= 0.85, name
