@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.train_classifiers import held_out
+from benchmarks.train_classifiers import COMMENTS, hashed_out, held_out
 from filters import quality, safety
 from pipelines.recipe import load
 
@@ -45,16 +45,12 @@ def auroc(positive: list[float], negative: list[float]) -> float:
 
 
 def safety_sets(data: Path) -> Iterator[tuple[str, list[float], list[float]]]:
-    for name, only_held_out in (
-        ("profanity_check_clean_data", True),
-        ("paradetox_en", True),
-        ("davidson_hate_offensive", True),
-        ("olid_offenseval2019", False),
-        ("convabuse", False),
-    ):
+    """Test comments of the sets trained on; OLID's test part (settings were chosen on the rest)
+    and all of ConvAbuse, neither trained on."""
+    for name in (*COMMENTS, "olid_offenseval2019", "convabuse"):
         scores: dict[str, list[float]] = {"1": [], "0": []}
         for row in rows(data / "safety" / f"{name}.jsonl.gz"):
-            if only_held_out and not held_out(row["text"]):
+            if name != "convabuse" and not held_out(name, row):
                 continue
             score = safety.toxicity(row["text"])
             if score is not None and str(row["label"]) in scores:
@@ -68,7 +64,7 @@ def clean_pages(data: Path) -> Iterator[tuple[str, str]]:
         for row in rows(data / "text" / f"{name}.jsonl.gz"):
             yield name, row["text"]
     for row in rows(data / "text" / "peps.jsonl.gz"):
-        if held_out(row["id"]):
+        if hashed_out(row["id"]):
             yield "peps", row["text"]
     for row in rows(data / "extraction" / "articles.jsonl.gz"):
         if row.get("gold_text"):

@@ -22,7 +22,7 @@ SIGNALS: tuple[Signal, ...] = (
         "mean over windows of 200 words, weighted by their length, of the probability that they "
         "are edited prose or documentation, not page debris; measured on English only",
         "own fastText model, models/quality.md",
-        Bound(min=0.1),
+        Bound(min=0.6),
     ),
 )
 

@@ -1,13 +1,11 @@
-"""The quality classifier and the loading of models."""
+"""The quality classifier by examples on both sides of its bound."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters import fasttext_model, quality
-from filters.fasttext_model import ModelError, windows
+from filters import quality
 
 PROSE = """A river that looks calm from the bridge may be working hard underneath. The water on the
 outside of a bend runs faster and eats into the bank, while the slower water on the inside
@@ -23,6 +21,11 @@ def test_prose_is_above_and_debris_below_the_bound():
     assert not bound.admits(quality.measure(DEBRIS, "en")["quality.score"])
 
 
+def test_short_pages_of_the_web_are_not_debris():
+    note = "Thanks for the tip, I tried it on my old bike last night and the noise is gone. " * 3
+    assert quality.SIGNALS[0].default.admits(quality.measure(note, "en")["quality.score"])
+
+
 def test_only_english_with_words_is_judged():
     assert quality.measure(PROSE, "de") == {"quality.score": None}
     assert quality.measure("", "en") == {"quality.score": None}
@@ -33,28 +36,3 @@ def test_only_english_with_words_is_judged():
 def test_total(text):
     score = quality.measure(text, "en")["quality.score"]
     assert score is None or 0 <= score <= 1
-
-
-@pytest.mark.parametrize(
-    ("words", "size", "most", "expected"),
-    [
-        (5, 2, 9, ["0 1", "2 3", "4"]),
-        (8, 2, 2, ["0 1", "4 5"]),
-        (1, 2, 3, ["0"]),
-        (0, 2, 3, [""]),
-    ],
-)
-def test_windows_are_spread_over_the_text(words, size, most, expected):
-    assert windows([str(n) for n in range(words)], size, most) == expected
-
-
-def test_a_model_that_was_exchanged_is_refused(monkeypatch):
-    monkeypatch.setattr(fasttext_model, "_digests", lambda: {"quality": "0" * 64})
-    fasttext_model.load.cache_clear()
-    try:
-        with pytest.raises(ModelError, match=r"quality\.ftz has SHA-256 .*, not 000.*; reinstall"):
-            fasttext_model.load("quality")
-    finally:
-        monkeypatch.undo()
-        fasttext_model.load.cache_clear()
-    assert fasttext_model.load("quality") is fasttext_model.load("quality")
