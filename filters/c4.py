@@ -68,6 +68,8 @@ class C4Options:
     in a mark, or end in an ellipsis; lines with a word of more than ``max_word_length``
     characters; with ``javascript`` and ``policies``, lines that mention JavaScript or cookie and
     privacy policies. ``citations`` removes ``[1]``, ``[edit]`` and ``[citation needed]``.
+    A document with a true signal among ``spare`` is not edited at all: a short line of prose is
+    debris, a short line of code is a closing bracket.
     """
 
     min_words: int = 3
@@ -76,6 +78,7 @@ class C4Options:
     javascript: bool = True
     policies: bool = True
     citations: bool = True
+    spare: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.min_words < 0:

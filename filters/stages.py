@@ -161,7 +161,9 @@ def _build_repetition(_options: NoOptions) -> StageFunction:
 
 def _build_c4(options: c4.C4Options) -> StageFunction:
     def stage(document: Document) -> list[Edit]:
-        document.text, edits = c4.edit(document.text, options)
+        edits: list[Edit] = []
+        if not any(document.signals.get(name) for name in options.spare):
+            document.text, edits = c4.edit(document.text, options)
         document.signals.update(c4.measure(view(document)))
         return edits
 
@@ -297,7 +299,9 @@ _ALL = (
         "Profanity lexicon and toxicity classifier",
         safety.SIGNALS,
         _build_safety,
-        evidence=lambda document, _signal, _options: safety.evidence(document.text),
+        evidence=lambda document, _signal, _options: safety.evidence(
+            document.text, document.language
+        ),
     ),
     StageSpec("quality", MEASURE, "Quality classifier", quality.SIGNALS, _build_quality),
     StageSpec(

@@ -250,6 +250,11 @@ def _check_rules(tree: Tree, stages: list[StageSettings]) -> None:
     measured = {s.name: stage.spec.phase for stage in stages for s in stage.spec.signals}
     taken: dict[str, str] = {}
     for stage in stages:
+        for name in getattr(stage.options, "spare", ()):
+            if measured.get(name, stage.spec.phase + 1) > stage.spec.phase:
+                raise tree.fail(
+                    f"the stage {stage.name!r} is to spare {name}, which no stage here measures"
+                )
         for rule in stage.rules:
             if taken.setdefault(rule.name, stage.name) != stage.name:
                 raise tree.fail(

@@ -166,6 +166,14 @@ def test_unknown_recipe_names_the_known():
         recipes.load("wob")
 
 
+def test_what_a_stage_spares_must_be_measured():
+    text = GOOD.replace(
+        "  - duplicates:", "  - c4: {options: {spare: [code.is_cod]}}\n  - duplicates:"
+    )
+    with pytest.raises(RecipeError, match="'c4' is to spare code.is_cod, which no stage here"):
+        from_text(text)
+
+
 def test_bounds_of_options_are_checked():
     text = GOOD.replace("- duplicates:", "- duplicates:\n      options: {bands: 0}")
     with pytest.raises(RecipeError, match="bands is 0: give a number from 1"):

@@ -161,3 +161,11 @@ def test_near_duplicates_share_most_of_their_shingles(make_samples):
 def shingles(section):
     words = " ".join(section).split()
     return {tuple(words[n : n + 5]) for n in range(len(words) - 4)}
+
+
+def test_code_that_is_kept_is_kept_whole(samples_run):
+    """C4 removes short lines of prose; brackets and calls of one word are short lines of code."""
+    rows = ds.dataset(samples_run / "documents").to_table(columns=["url", "text"]).to_pylist()
+    text = next(row["text"] for row in rows if row["url"] == "http://docs.example.org/loader")
+    for line in ("table.close()", "return -1;", "}", "table_close(t);"):
+        assert line in [part.strip() for part in text.splitlines()], line
