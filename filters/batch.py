@@ -40,6 +40,8 @@ class Batch:
     last: bool = False
     offset: int = 0
     """Bytes of the input read when the batch was full; for progress only."""
+    spent: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Seconds by worker and stage of a batch that comes from its file; for timings only."""
     sealed: bool = False
     """True where this batch stands for work that an earlier run has finished and stored."""
 

@@ -2,7 +2,10 @@
 
 Signals reach the main thread only, and an engine's workers run elsewhere. Here one watchdog
 thread raises an exception in the thread that is over its time, at the next step of Python code.
-A call that stays in native code is not interrupted; the exception waits for its end.
+
+A call that stays in native code is not interrupted by that. For it there is a second, harder
+limit, which ends the process: the watchdog does so where it can still run, and where the native
+code lets no Python run at all, a timer of the kernel does that the watchdog would have put off.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import ctypes
 import heapq
 import itertools
 import os
+import signal
 import threading
 import time
 from types import TracebackType
@@ -18,6 +22,9 @@ from typing import Literal
 
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _numbers = itertools.count()
+
+HANG_SIGNAL = signal.SIGALRM
+"""Ends a process that hangs; nothing here handles it."""
 
 
 class TimeCapExceeded(BaseException):
@@ -32,10 +39,11 @@ class TimeCapExceeded(BaseException):
 class _Watch:
     """A deadline of one thread; compares by deadline."""
 
-    __slots__ = ("deadline", "fired", "number", "over", "thread")
+    __slots__ = ("began", "deadline", "fired", "number", "over", "thread")
 
     def __init__(self, seconds: float) -> None:
-        self.deadline = time.monotonic() + seconds
+        self.began = time.monotonic()
+        self.deadline = self.began + seconds
         self.number = next(_numbers)
         self.thread = threading.get_ident()
         self.over = False
@@ -52,10 +60,13 @@ class _Watchdog:
     exception is pending in the block's thread and is taken back when the block ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hang_seconds: float | None = None) -> None:
         self._wake = threading.Condition(threading.Lock())
         self._watches: list[_Watch] = []
+        self._fired: list[_Watch] = []
+        self._wakes_at = 0.0
         self._thread: threading.Thread | None = None
+        self.hang_seconds = hang_seconds
 
     def begin(self, watch: _Watch) -> None:
         with self._wake:
@@ -66,7 +77,7 @@ class _Watchdog:
             while self._watches and self._watches[0].over:
                 heapq.heappop(self._watches)
             heapq.heappush(self._watches, watch)
-            if self._watches[0] is watch:
+            if watch.deadline < self._wakes_at:
                 self._wake.notify()
 
     def end(self, watch: _Watch) -> bool:
@@ -80,27 +91,56 @@ class _Watchdog:
     def _run(self) -> None:
         with self._wake:
             while True:
-                while self._watches and self._watches[0].over:
-                    heapq.heappop(self._watches)
-                if not self._watches:
-                    self._wake.wait()
-                    continue
-                left = self._watches[0].deadline - time.monotonic()
+                self._fire()
+                self._wakes_at = self._next_wake()
+                left = self._wakes_at - time.monotonic()
                 if left > 0:
-                    self._wake.wait(left)
-                    continue
-                watch = heapq.heappop(self._watches)
+                    self._wake.wait(None if left == float("inf") else left)
+
+    def _fire(self) -> None:
+        """Raise in the threads that are over their time; end a process that is stuck."""
+        now = time.monotonic()
+        while self._watches and (self._watches[0].over or self._watches[0].deadline <= now):
+            watch = heapq.heappop(self._watches)
+            if not watch.over:
                 watch.fired = True
+                self._fired.append(watch)
                 _raise_in(ctypes.c_ulong(watch.thread), ctypes.py_object(TimeCapExceeded))
+        self._fired = [watch for watch in self._fired if not watch.over]
+        hang = self.hang_seconds
+        if hang is not None and any(now - watch.began >= hang for watch in self._fired):
+            os.kill(os.getpid(), HANG_SIGNAL)
+
+    def _next_wake(self) -> float:
+        """When to look again. Sets the kernel's timer, or stops it where nothing is watched."""
+        waiting = [*self._watches[:1], *self._fired]
+        if self.hang_seconds is None:
+            return min((watch.deadline for watch in self._watches[:1]), default=float("inf"))
+        signal.setitimer(signal.ITIMER_REAL, self.hang_seconds if waiting else 0)
+        if not waiting:
+            return float("inf")
+        soon = time.monotonic() + self.hang_seconds / 4
+        return min([soon, *(watch.deadline for watch in self._watches[:1])])
 
 
 _watchdog = _Watchdog()
 
 
+def end_when_hanging(seconds: float | None) -> None:
+    """From now on a block under a cap that lasts ``seconds`` ends this process by ``HANG_SIGNAL``.
+
+    It is meant for blocks that do not come back from native code to be stopped by their cap. Only
+    for worker processes, whose end somebody notices. ``None`` takes it back.
+    """
+    _watchdog.hang_seconds = seconds
+    if seconds is None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def _renew() -> None:
     """A forked process has the watchdog's memory but not its thread."""
     global _watchdog  # noqa: PLW0603 - the one watchdog of a process
-    _watchdog = _Watchdog()
+    _watchdog = _Watchdog(_watchdog.hang_seconds)
 
 
 os.register_at_fork(after_in_child=_renew)

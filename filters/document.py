@@ -74,9 +74,13 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that could not be processed. ``message`` never holds text of the document."""
+    """A record that could not be processed. ``message`` never holds text of the document.
+
+    ``url`` is set where the record's header was read but no document came of it.
+    """
 
     record: str
     stage: str
     error: str
     message: str
+    url: str = ""

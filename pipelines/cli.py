@@ -18,7 +18,8 @@ import pyarrow as pa
 import pipelines.quiet  # noqa: F401 - before Beam is imported
 from pipelines import command_benchmarks, command_curate, command_recipes
 from pipelines.account import ConservationError
-from pipelines.command_curate import EngineFailed, Interrupted
+from pipelines.command_curate import Interrupted
+from pipelines.engines import EngineFailed
 from pipelines.inputs_error import InputError
 from pipelines.local import WorkerFailed
 from pipelines.why import NotFound, explain

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import fcntl
 import os
 import signal
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines import conclude, files, inputs
 from pipelines.benchmark_indexes import resolve_benchmarks
-from pipelines.console import Console, print_funnel
+from pipelines.console import Console, print_counters, print_funnel
+from pipelines.engines import choose, run_on_engine
 from pipelines.inputs import Input
 from pipelines.inputs_error import InputError
 from pipelines.local import run_locally
 from pipelines.recipe import Recipe, Source, load, shipped
 from pipelines.report import render_report
-from pipelines.resources import resource_digests
+from pipelines.resources import resource_digests, stage_resources
 from pipelines.run import Run
 from pipelines.sources.records import check_options
 
 LOCAL = "local"
-
-
-class EngineFailed(RuntimeError):
-    """A Beam runner could not be reached, or ended the job with an error."""
 
 
 class Interrupted(RuntimeError):
@@ -65,8 +64,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="index to decontaminate against (see `cidermill benchmarks`); may be repeated",
     )  # fmt: skip
     curate.add_argument(
-        "--workers", "-w", type=int, default=os.cpu_count() or 1,
-        help="processes on this machine (default: one a core)",
+        "--workers", "-w", type=int,
+        help="processes on this machine (default: one a core); with --runner flink or dataflow "
+        "the parallelism to ask for",
     )  # fmt: skip
     curate.add_argument(
         "--sample", type=float, default=1.0, help="share of the records to read, such as 0.01"
@@ -78,35 +78,56 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     curate.add_argument("--work-dir", help="folder for unfinished work (default: OUTPUT/work)")
     curate.add_argument(
         "--runner", default=LOCAL,
-        help="local (default), or any Beam runner: FnApiRunner, PortableRunner, FlinkRunner, "
-        "DataflowRunner, ... with its own options",
+        help="local (default), prism, flink, dataflow, or any Beam runner by its name, with all "
+        "of Beam's options: --flink_master, --job_endpoint, --environment_type, --region, ...",
     )  # fmt: skip
     curate.set_defaults(perform=perform)
 
 
 def perform(arguments: argparse.Namespace) -> int:
     """Plan, perform and conclude a run."""
+    engine = None if arguments.runner == LOCAL else choose(arguments)
+    _set_store_options(arguments.beam_options, strict=engine is None)
     run, found = plan(arguments)
-    if arguments.runner == LOCAL and arguments.beam_options:
-        raise InputError(
-            f"unknown option {arguments.beam_options[0]}; Beam's options need --runner"
-        )
-    pipeline = None if arguments.runner == LOCAL else _pipeline(arguments)
     with _only_run(run.work), _only_run(run.output), _signals():
         conclude.begin(run)
         console = Console(run, found)
-        if pipeline is None:
-            console.start(f"local runner, {arguments.workers} workers, work in {run.work}")
+        if engine is None:
+            workers = arguments.workers or os.cpu_count() or 1
+            console.start(f"local ({workers} workers), work in {run.work}")
             with console:
-                run_locally(run, found, arguments.workers, console.hear)
+                run_locally(run, found, workers, console.hear)
+            counters = dict(console.counters)
         else:
-            console.start(f"{arguments.runner}, work in {run.work}")
-            _run_on_beam(pipeline, run, found, arguments.runner)
+            staged = stage_resources(dict(run.resources), run.work)
+            run = dataclasses.replace(run, staged=staged)
+            console.start(f"{engine.told}, work in {run.work}")
+            with console:
+                counters = run_on_engine(engine, run, found, console.show, console.say)
         manifest = conclude.conclude(run, found)
-        if console.seconds:
-            files.write_json(files.join(run.work, "timing.json"), console.seconds)
-    print_funnel(manifest, run.output, console.seconds)
+    seconds = files.read_json(conclude.timing_file(run.output))["seconds"]
+    print_funnel(manifest, run.output, seconds)
+    print_counters(manifest, counters)
     return 0
+
+
+def _set_store_options(given: Sequence[str], *, strict: bool) -> None:
+    """Have the file systems of this process use Beam's options.
+
+    Raises:
+      InputError: ``strict``, and an option is none that Beam knows.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    if strict:
+        known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for group in PipelineOptions.__subclasses__():
+            with contextlib.suppress(argparse.ArgumentError):
+                group._add_argparse_args(known)
+        _, unknown = known.parse_known_args(list(given))
+        if unknown:
+            raise InputError(f"unknown option {unknown[0]}; see cidermill curate --help")
+    files.set_options(list(given))
 
 
 def plan(arguments: argparse.Namespace) -> tuple[Run, list[Input]]:
@@ -115,7 +136,7 @@ def plan(arguments: argparse.Namespace) -> tuple[Run, list[Input]]:
         raise InputError(f"--sample is {arguments.sample}; it must be above 0 and at most 1")
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError(f"--limit is {arguments.limit}; it must be at least 1")
-    if arguments.workers < 1:
+    if arguments.workers is not None and arguments.workers < 1:
         raise InputError(f"--workers is {arguments.workers}; it must be at least 1")
     recipe = resolve_benchmarks(load(arguments.recipe), arguments.benchmarks)
     if arguments.input:
@@ -133,10 +154,20 @@ def plan(arguments: argparse.Namespace) -> tuple[Run, list[Input]]:
         work=work,
         sample=arguments.sample,
         seed=arguments.seed,
-        partitions=min(256, max(1, size >> 28)),
+        partitions=partitions(size),
         resources=resource_digests(recipe),
+        token=uuid.uuid4().hex,
     )
     return run, found
+
+
+PARTITION_BYTES = 1 << 28
+MAX_PARTITIONS = 1024
+
+
+def partitions(size: int) -> int:
+    """Into how many parts the keys of global stages are spread, for so many bytes of input."""
+    return min(MAX_PARTITIONS, max(1, size // PARTITION_BYTES))
 
 
 def find_inputs(recipe: Recipe, without: tuple[str, ...] = ()) -> list[Input]:
@@ -160,35 +191,6 @@ def find_inputs(recipe: Recipe, without: tuple[str, ...] = ()) -> list[Input]:
         except ValueError as error:
             raise InputError(f"source {item.source!r}: {error}") from None
     return inputs.with_unique_keys(found)
-
-
-def _pipeline(arguments: argparse.Namespace) -> Any:
-    """An empty pipeline for the runner that was named, with all of Beam's options."""
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    options = PipelineOptions([f"--runner={arguments.runner}", *arguments.beam_options])
-    try:
-        return beam.Pipeline(options=options)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-def _run_on_beam(pipeline: Any, run: Run, found: Sequence[Input], runner: str) -> None:
-    """Submit the whole graph to a Beam runner and wait for its end."""
-    from pipelines.curate import curate
-
-    try:
-        _ = curate(pipeline, found, run)
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        # What a runner raises is often a whole remote traceback as its message.
-        raise EngineFailed(f"{runner} failed: {_last_line(error)}") from error
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1][:500] if lines else ''}"
 
 
 @contextlib.contextmanager
@@ -244,5 +246,7 @@ def report(arguments: argparse.Namespace) -> int:
             f"the manifest in {arguments.output} is of another version; curate again"
         ) from None
     files.write_bytes(path, page.encode())
-    print_funnel(manifest, arguments.output, {}, file=sys.stdout)
+    timing = conclude.timing_file(arguments.output)
+    seconds = files.read_json(timing)["seconds"] if files.exists(timing) else {}
+    print_funnel(manifest, arguments.output, seconds, file=sys.stdout)
     return 0

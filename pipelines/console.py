@@ -12,12 +12,14 @@ from tqdm import tqdm
 
 from pipelines import conclude
 from pipelines.inputs import Input
+from pipelines.metrics import PASSED, counters_of
 from pipelines.run import Run
 
 LOG_SECONDS = 10.0
 """Between two lines of progress where there is no terminal to draw a bar on."""
 
 PHASES = {
+    "split": "looking for parts of large files",
     "screen": "reading and measuring",
     "resolve": "comparing documents",
     "finish": "writing",
@@ -25,7 +27,7 @@ PHASES = {
 
 
 class Console:
-    """Shows the events of a run. ``seconds`` sums up the time of each stage over all workers.
+    """Shows the events of a run. ``counters`` sums up Beam's counters over the local workers.
 
     Use as a context manager around the run, so that the bar is closed whatever happens.
     """
@@ -40,7 +42,7 @@ class Console:
         self._records = 0
         self._counts: Counter[str] = Counter()
         self._began = self._said = time.monotonic()
-        self.seconds: Counter[str] = Counter()
+        self.counters: Counter[str] = Counter()
 
     def start(self, engine: str) -> None:
         """Say what runs where."""
@@ -66,9 +68,10 @@ class Console:
         self._phase = event["phase"]
         self._done, self._records, self._counts = {}, 0, Counter()
         self._began = time.monotonic()
-        if self._phase == "resolve":
-            self._line(PHASES["resolve"])
+        if self._phase in ("split", "resolve"):
+            self._line(PHASES[self._phase])
             return
+        self._sizes = dict(event["inputs"])
         if self._file.isatty():
             self._bar = tqdm(
                 total=sum(self._sizes.values()),
@@ -82,7 +85,6 @@ class Console:
     def _on_batch(self, event: Mapping[str, Any]) -> None:
         self._records += event["records"]
         self._counts.update({"read": event["records"], "kept": event["kept"]})
-        self.seconds.update(event["seconds"])
         self._reached(event["input"], event.get("offset", 0))
 
     def _on_sealed(self, event: Mapping[str, Any]) -> None:
@@ -93,8 +95,25 @@ class Console:
         self._records = self._counts["read"]
         self._reached(event["input"], self._sizes.get(event["input"], 0))
 
-    def _on_seconds(self, event: Mapping[str, Any]) -> None:
-        self.seconds[event["stage"]] += event["seconds"]
+    def _on_counters(self, event: Mapping[str, Any]) -> None:
+        self.counters.update(event["counters"])
+
+    def show(self, counters: Mapping[str, int]) -> None:
+        """Show an engine's counters of progress."""
+        if time.monotonic() - self._said < LOG_SECONDS:
+            return
+        spent = time.monotonic() - self._began
+        read = counters.get("records read", 0)
+        stages = {k.removeprefix("milliseconds in "): v for k, v in counters.items()
+                  if k.startswith("milliseconds in ")}  # fmt: skip
+        self._line(
+            f"{read} records measured, {read / max(spent, 1e-9):.0f}/s, "
+            f"{counters.get(PASSED, 0)} passed the rules on one document; {_shares(stages)}"
+        )
+
+    def say(self, text: str) -> None:
+        """Show a line that is not of an event."""
+        self._line(text)
 
     def _on_lost(self, event: Mapping[str, Any]) -> None:
         self._line(f"a worker {event['how']} while working on {', '.join(event['inputs'][:3])}")
@@ -144,13 +163,12 @@ def _bytes(count: float) -> str:
 def print_funnel(
     manifest: Mapping[str, Any],
     output: str,
-    seconds: Mapping[str, float],
+    seconds: Mapping[str, Mapping[str, float]],
     file: TextIO | None = None,
 ) -> None:
     """The funnel of a run: stage by stage, what went in, what was dropped, and where it lies."""
     total = manifest["total"]
     counts = total["counts"]
-    spent = sum(seconds.values())
     print(f"{'stage':<18}{'in':>9}{'dropped':>9}{'dead':>7}{'out':>9}  removed by", file=file)
     for stage in manifest["stages"]:
         row = total["stages"].get(stage["name"], {})
@@ -168,13 +186,44 @@ def print_funnel(
         f"+ dead {counts.get('dead', 0)}",
         file=file,
     )
-    if spent:
-        parts = sorted(seconds.items(), key=lambda part: -part[1])[:5]
-        shares = ", ".join(f"{name} {value / spent:.0%}" for name, value in parts)
-        print(f"time of workers: {spent:.1f} s: {shares}", file=file)
+    by_stage: Counter[str] = Counter()
+    for stages in seconds.values():
+        by_stage.update(stages)
+    if by_stage:
+        spent = sum(by_stage.values())
+        print(f"time     {spent:.1f} s in {len(seconds)} workers: {_shares(by_stage)}", file=file)
     print(f"corpus   {output}/documents", file=file)
     print(f"report   {conclude.report_file(output)}", file=file)
     print(f"why      cidermill why URL-or-id --output {output}", file=file)
+
+
+def _shares(spent: Mapping[str, float]) -> str:
+    """The five stages that took most time, each with its share."""
+    total = sum(spent.values()) or 1
+    top = sorted(spent.items(), key=lambda part: (-part[1], part[0]))[:5]
+    return ", ".join(f"{name} {value / total:.0%}" for name, value in top)
+
+
+def print_counters(
+    manifest: Mapping[str, Any], counters: Mapping[str, int], file: TextIO | None = None
+) -> None:
+    """Say whether the engine's counters agree with the manifest."""
+    expected = counters_of(manifest["total"])
+    differ = sorted(
+        name for name in {*expected, *counters} if expected.get(name, 0) != counters.get(name, 0)
+    )
+    if not counters:
+        text = "this engine gave none at the end"
+    elif differ:
+        name = differ[0]
+        text = (
+            f"{len(differ)} of {len(expected)} differ from the manifest, which holds: {name} is "
+            f"{counters.get(name, 0)}, not {expected.get(name, 0)} (an engine may count a task "
+            "twice that it ran twice)"
+        )
+    else:
+        text = f"all {len(expected)} agree with the manifest"
+    print(f"counters {text}", file=file)
 
 
 def _top_rules(manifest: Mapping[str, Any], stage: str) -> str:

@@ -1,23 +1,53 @@
 """Files through Beam's file systems: opened raw, written whole or not at all.
 
-Every path may be local or on any store that Beam knows (``s3://``, ``gs://``, ``hdfs://``).
+Every path may be local or on any store that Beam knows (``s3://``, ``gs://``, ``hdfs://``). What
+"whole or not at all" rests on, locally and on an object store, is told in docs/commit.md.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
+import time
 import uuid
-from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO, TypeVar, cast
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
 PIECE = 1 << 20
+
+ATTEMPTS = 5
+BACKOFF_SECONDS = 0.5
+"""An operation on a remote store is tried so often, with pauses that double."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+Result = TypeVar("Result")
+
+
+def store_options() -> dict[str, Any]:
+    """The options of this process's file systems, for another process to use."""
+    options = FileSystems._pipeline_options
+    if options is None:
+        return {}
+    return dict(options.get_all_options(drop_default=True))
+
+
+def set_options(flags: list[str]) -> None:
+    """Have file systems use the options of a command line."""
+    FileSystems.set_options(PipelineOptions(flags))
+
+
+def use_store_options(options: dict[str, Any]) -> None:
+    """Have file systems use these options of Beam, such as ``s3_endpoint_url``."""
+    FileSystems.set_options(PipelineOptions.from_dictionary(options))
 
 
 def join(base: str, *parts: str) -> str:
@@ -34,37 +64,120 @@ def open_raw(path: str) -> BinaryIO:
     """Open for reading without Beam's decompression, which is many times slower than ours."""
     if is_local(path):
         return open(path, "rb", buffering=PIECE)
-    handle = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return cast(BinaryIO, handle)
+    return _persist(
+        path,
+        lambda: cast(
+            BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        ),
+    )
+
+
+def read_bytes(path: str) -> bytes:
+    """A whole file. Raises ``FileNotFoundError`` where there is none."""
+
+    def read() -> bytes:
+        with open_raw(path) as handle:
+            return handle.read()
+
+    return read() if is_local(path) else _persist(path, read)
+
+
+def _persist(path: str, operation: Callable[[], Result]) -> Result:
+    """Try an operation on a remote store again when it fails, unless trying cannot help.
+
+    Every operation here may be done twice: it reads, or it writes the same bytes to the same name.
+
+    Raises:
+      FileNotFoundError: there is no such object.
+      OSError: it failed ``ATTEMPTS`` times; the message names the path and the last error.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return operation()
+        except Exception as error:
+            if _is_missing(error):
+                raise FileNotFoundError(errno.ENOENT, "no such object", path) from error
+            if _is_final(error):
+                raise OSError(f"{path}: {_reason(error)}") from error
+            last = error
+        if attempt + 1 < ATTEMPTS:
+            time.sleep(BACKOFF_SECONDS * 2**attempt)
+    raise OSError(f"{path}: failed {ATTEMPTS} times; the last time: {_reason(last)}") from last
+
+
+def _codes(error: BaseException) -> set[int]:
+    """The HTTP statuses that an error and what caused it carry."""
+    found: set[int] = set()
+    seen: BaseException | None = error
+    while seen is not None:
+        for part in (seen, *getattr(seen, "exception_details", {}).values()):
+            code = getattr(part, "code", None)
+            if isinstance(code, int):
+                found.add(code)
+        seen = seen.__cause__ or seen.__context__
+    return found
+
+
+def _is_missing(error: BaseException) -> bool:
+    return isinstance(error, FileNotFoundError) or 404 in _codes(error)
+
+
+def _is_final(error: BaseException) -> bool:
+    """Errors that say no, and not: not now."""
+    return isinstance(error, (ImportError, ValueError)) or bool(_codes(error) & {400, 401, 403})
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
 
 
 @contextlib.contextmanager
 def write_whole(path: str) -> Iterator[BinaryIO]:
     """Write a file that is seen complete or not at all.
 
-    A local file is written under a temporary name beside the target, synced, and renamed. On an
-    object store the object appears when its upload is finished, under its final name, and an
-    upload that fails is dropped with its buffer.
+    A local file is written under a temporary name beside the target, synced, and renamed. For a
+    remote store the content is gathered in memory, handed over in one piece and put under its
+    final name, where it appears when the upload is complete. It must not be empty there.
     """
     if is_local(path):
-        folder = os.path.dirname(path)
-        os.makedirs(folder or ".", exist_ok=True)
-        temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
-        try:
-            with open(temporary, "wb", buffering=PIECE) as handle:
-                yield handle
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        with _local_whole(path) as handle:
+            yield handle
         return
     buffer = io.BytesIO()
     yield buffer
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target:
-        target.write(buffer.getvalue())
+    content = buffer.getvalue()
+    if not content:
+        raise ValueError(f"{path}: an empty object; some stores cannot take one")
+    _persist(path, lambda: _put(path, content))
+
+
+@contextlib.contextmanager
+def _local_whole(path: str) -> Iterator[BinaryIO]:
+    folder = os.path.dirname(path)
+    os.makedirs(folder or ".", exist_ok=True)
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "wb", buffering=PIECE) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        # A full disk says so without a name; the user must know which one.
+        if error.errno in _FULL and error.filename is None:
+            raise OSError(error.errno, error.strerror, path) from error
+        raise
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _put(path: str, content: bytes) -> None:
+    """One upload, in one call: an uploader closed after a failed call must not hold a part."""
+    target = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    target.write(content)
+    target.close()
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -81,34 +194,44 @@ def write_json(path: str, value: Any) -> None:
 
 def read_json(path: str) -> Any:
     """Read a JSON file. Raises ``FileNotFoundError`` where there is none."""
-    if not exists(path):
-        raise FileNotFoundError(path)
-    with open_raw(path) as handle:
-        return json.loads(handle.read())
+    return json.loads(read_bytes(path))
 
 
 def exists(path: str) -> bool:
     """Whether there is a file or object of that name."""
-    return os.path.exists(path) if is_local(path) else bool(FileSystems.exists(path))
+    if is_local(path):
+        return os.path.exists(path)
+    return _persist(path, lambda: bool(FileSystems.exists(path)))
 
 
 def listing(pattern: str) -> list[tuple[str, int, float]]:
     """Path, size in bytes and time of change of every file that matches, sorted by path."""
-    found = FileSystems.match([pattern])[0].metadata_list
-    return sorted((m.path, m.size_in_bytes, m.last_updated_in_seconds or 0.0) for m in found)
+
+    def match() -> list[tuple[str, int, float]]:
+        found = FileSystems.match([pattern])[0].metadata_list
+        return sorted((m.path, m.size_in_bytes, m.last_updated_in_seconds or 0.0) for m in found)
+
+    return match() if is_local(pattern) else _persist(pattern, match)
 
 
-def remove(paths: list[str]) -> None:
+def remove(paths: Sequence[str]) -> None:
     """Delete files; those that are gone already are no error."""
-    present = [path for path in paths if exists(path)]
-    if present:
-        FileSystems.delete(present)
+    remote = []
+    for path in paths:
+        if is_local(path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        elif exists(path):
+            remote.append(path)
+    if remote:
+        _persist(remote[0], lambda: FileSystems.delete(remote))
 
 
 def remove_temporary(folder: str) -> None:
     """Delete what attempts that died in mid-write left below a local folder.
 
-    Only for a folder that no other process writes to. Object stores keep no such files.
+    Only for a folder that no other process writes to. Object stores show no such files: what
+    an upload that never ended holds there, the store itself gives up by its lifecycle rule.
     """
     if not is_local(folder):
         return

@@ -8,11 +8,12 @@ and ``dead``. The marker with the account and the digests of these files comes l
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
@@ -23,16 +24,17 @@ import pyarrow.parquet as pq
 
 from filters.batch import Batch, apply
 from filters.decontamination.hits import best_hit
-from filters.document import Decision, Document
+from filters.document import DeadLetter, Decision, Document, Edit
 from filters.rules import decide, removed_by
 from filters.stages import FINISH
-from pipelines import files, progress, tables
+from pipelines import attempts, files, metrics, progress, tables
 from pipelines.account import Account
-from pipelines.benchmark_indexes import open_index
 from pipelines.decide import evidence_of, local_decisions
 from pipelines.inputs import Input
+from pipelines.probe import Condemned, Probe
+from pipelines.read import WORKER_ENDED
 from pipelines.recipe import StageSettings
-from pipelines.run import Run, build_stage, done_file
+from pipelines.run import Run, done_file
 from pipelines.screen import load_batch
 from pipelines.sketch import load_input
 from pipelines.verdicts import CLUSTER, EXACT, EXEMPT, NEAR, Keyed, rows
@@ -41,7 +43,8 @@ from pipelines.verdicts import CLUSTER, EXACT, EXEMPT, NEAR, Keyed, rows
 class WriteDocuments(beam.PTransform):  # type: ignore[misc]
     """Write the final files of every input from its verdicts.
 
-    Takes ``(key, verdicts)`` and gives ``(key, account)``, the account as JSON.
+    Takes ``(key, verdicts)`` and gives ``(key, counts)``, the counts as JSON: an account may be
+    large, and lies in the work directory.
     """
 
     def __init__(self, run: Run) -> None:
@@ -80,15 +83,22 @@ class Verdicts:
         return found
 
 
+NOTHING = Verdicts()
+
+
 def finish_input(key: str, blob: bytes, run: Run) -> Keyed:
     """Write the final files of one input, unless they are there for just these verdicts."""
     item = load_input(run.input_file(key))
     state = run.finished_hash(item, blob)
     done = finished(run, item, state)
     if done is None:
+        run.check_current()
+        # What the old marker stands for is gone with the first table that is written anew.
+        files.remove([run.finished_marker(key)])
         done = _write(item, Verdicts.unpack(blob), state, run)
+    metrics.account(done["account"])
     progress.tell("finished", input=key, counts=done["account"]["counts"])
-    return key, json.dumps(done, sort_keys=True).encode()
+    return key, json.dumps(done["account"]["counts"], sort_keys=True).encode()
 
 
 def finished(run: Run, item: Input, state: str) -> dict[str, Any] | None:
@@ -183,29 +193,59 @@ class _DigestingWriter:
 def _write(item: Input, verdicts: Verdicts, state: str, run: Run) -> dict[str, Any]:
     """Write the four tables of an input batch by batch, then its marker."""
     account = Account()
+    seconds: dict[str, Counter[str]] = {}
     facts = files.read_json(done_file(run.measured_folder(item)))
+    prefix = run.finishing_notes(item)
     with contextlib.ExitStack() as stack:
-        out = _Tables(run, item, stack)
-        for number in range(facts["batches"]):
-            batch = load_batch(item, number, run)
-            _finish_batch(batch, item, verdicts, run, out, account)
-        written = out.close()
-    stages = [stage.name for stage in run.recipe.chain(item.source)]
-    account.check(stages, item.name)
-    account.trim()
-    marker = {
-        "key": item.key,
-        "name": item.name,
-        "source": item.source,
-        "size": item.size,
-        "sha256": facts["sha256"],
-        "records": facts["records"],
-        "state": state,
-        "files": written,
-        "account": account.to_dict(),
-    }
-    files.write_json(run.finished_marker(item.key), marker)
+        died = stack.enter_context(attempts.attempt(prefix))
+        probe = None
+        if died >= attempts.DEADLY:
+            probe = stack.enter_context(Probe(item, "finish", run))
+        with contextlib.ExitStack() as opened:
+            out = _Tables(run, item, opened)
+            for number in range(facts["batches"]):
+                batch = load_batch(item, number, run)
+                _add_seconds(seconds, batch.spent)
+                condemned = _try_batch(batch, probe)
+                _finish_batch(batch, item, verdicts, run, out, account, condemned)
+                _add_seconds(seconds, {attempts.worker_name(): batch.seconds})
+            written = out.close()
+        stages = [stage.name for stage in run.recipe.chain(item.source)]
+        account.check(stages, item.name)
+        account.trim()
+        marker = {
+            "key": item.key,
+            "name": item.name,
+            "source": item.source,
+            "size": item.size,
+            "sha256": facts["sha256"],
+            "records": facts["records"],
+            "state": state,
+            "files": written,
+            "account": account.to_dict(),
+            "seconds": seconds,
+        }
+        run.check_current()
+        files.write_json(run.finished_marker(item.key), marker)
+    attempts.forget(prefix)
     return marker
+
+
+def _add_seconds(total: dict[str, Counter[str]], spent: Mapping[str, Mapping[str, float]]) -> None:
+    """Add seconds by worker and stage."""
+    for worker, stages in spent.items():
+        total.setdefault(worker, Counter()).update(stages)
+
+
+def _try_batch(batch: Batch, probe: Probe | None) -> dict[str, Condemned]:
+    """The documents of a batch that took their probe down, by id."""
+    if probe is None:
+        return {}
+    found = {
+        document.id: probe.try_record(place)
+        for place, document in enumerate(batch.documents, batch.first)
+    }
+    return {name: how for name, how in found.items() if how is not None}
 
 
 @dataclass
@@ -224,7 +264,13 @@ class _Ends:
 
 
 def _finish_batch(
-    batch: Batch, item: Input, verdicts: Verdicts, run: Run, out: _Tables, account: Account
+    batch: Batch,
+    item: Input,
+    verdicts: Verdicts,
+    run: Run,
+    out: _Tables,
+    account: Account,
+    condemned: Mapping[str, Condemned],
 ) -> None:
     ends = _Ends()
     measuring = run.measuring(item.source)
@@ -232,44 +278,68 @@ def _finish_batch(
         ends.take(document, local_decisions(document, measuring))
     batch.rejected = {name: gone.rule for name, gone in ends.removed.items()}
     for stage in run.finishing(item.source):
-        started = time.perf_counter()
-        if stage.spec.phase == FINISH:
-            apply(batch, stage.name, build_stage(stage), run.recipe.caps.seconds)
-        else:
-            _apply_verdicts(stage, batch, verdicts, account)
+        _bury_condemned(batch, stage, condemned)
+        finish_stage(stage, batch, verdicts, run, account)
         for document in list(batch.active()):
             evidence = functools.partial(_evidence, stage, verdicts)
             ends.take(document, decide(document, stage.rules, evidence))
         batch.rejected = {name: gone.rule for name, gone in ends.removed.items()}
-        progress.seconds(stage.name, time.perf_counter() - started)
+        progress.seconds(stage.name, batch.seconds[stage.name])
+    started = time.perf_counter()
     _write_batch(batch, item, ends, run, out, account)
+    batch.seconds["write"] = time.perf_counter() - started
 
 
-def _apply_verdicts(
-    stage: StageSettings, batch: Batch, verdicts: Verdicts, account: Account
+def finish_stage(
+    stage: StageSettings, batch: Batch, verdicts: Verdicts, run: Run, account: Account | None = None
 ) -> None:
-    """Turn the verdicts of a global stage into signals of the documents they are about."""
+    """Run a global or finishing stage over the active documents of a batch.
+
+    A global stage turns the verdicts on a document into its signals; ``account`` gets what is
+    counted of that.
+    """
+    counts = account or Account()
+    if stage.spec.phase == FINISH:
+        apply(batch, stage.name, run.build(stage), run.recipe.caps.seconds)
+        return
     place = {document.id: batch.first + n for n, document in enumerate(batch.documents)}
-    for document in list(batch.active()):
-        number = place[document.id]
+
+    def measure(document: Document) -> list[Edit]:
         if stage.name == "duplicates":
-            other, jaccard, exact = verdicts.duplicates.get(number, ("", 0.0, False))
-            document.signals["dedup.exact"] = int(exact)
-            document.signals["dedup.jaccard"] = round(jaccard, 4)
-            document.signals["dedup.duplicates"] = verdicts.clusters.get(number, 0)
-            if other:
-                document.metadata["duplicate_of"] = other
-            elif verdicts.clusters.get(number):
-                account.clusters[str(verdicts.clusters[number] + 1)] += 1
+            _measure_duplicates(document, place[document.id], verdicts, counts)
         elif stage.name == "decontamination":
-            _measure_contamination(stage, document, verdicts, account)
+            _measure_contamination(stage, document, verdicts, counts, run)
+        return []
+
+    apply(batch, stage.name, measure, run.recipe.caps.seconds)
+
+
+def _bury_condemned(batch: Batch, stage: StageSettings, condemned: Mapping[str, Condemned]) -> None:
+    for document in list(batch.active()):
+        found = condemned.get(document.id)
+        if found is not None and found.stage == stage.name:
+            batch.dead.add(document.id)
+            message = f"ended its worker by {found.how}"
+            batch.letters.append(DeadLetter(document.id, stage.name, WORKER_ENDED, message))
+
+
+def _measure_duplicates(
+    document: Document, number: int, verdicts: Verdicts, account: Account
+) -> None:
+    other, jaccard, exact = verdicts.duplicates.get(number, ("", 0.0, False))
+    document.signals["dedup.exact"] = int(exact)
+    document.signals["dedup.jaccard"] = round(jaccard, 4)
+    document.signals["dedup.duplicates"] = verdicts.clusters.get(number, 0)
+    if other:
+        document.metadata["duplicate_of"] = other
+    elif verdicts.clusters.get(number):
+        account.clusters[str(verdicts.clusters[number] + 1)] += 1
 
 
 def _measure_contamination(
-    stage: StageSettings, document: Document, verdicts: Verdicts, account: Account
+    stage: StageSettings, document: Document, verdicts: Verdicts, account: Account, run: Run
 ) -> None:
-    index = open_index(stage.options.benchmarks)
-    hit = best_hit(document.text, index, verdicts.exempt)
+    hit = best_hit(document.text, run.index(stage), verdicts.exempt)
     document.signals["decontamination.ngrams"] = hit.ngrams if hit else 0
     if hit:
         document.metadata["contaminated_by"] = f"{hit.benchmark} {hit.item}: {hit.text}"
@@ -295,7 +365,7 @@ def _write_batch(
     log: list[dict[str, Any]] = []
     known = {document.id for document in batch.documents}
     unread = [
-        Document(letter.record, "", item.source)
+        Document(letter.record, letter.url, item.source)
         for letter in batch.letters
         if letter.record not in known
     ]
@@ -321,11 +391,13 @@ def _write_batch(
     out.write("dead", tables.rows_table(dead, tables.DEAD))
 
 
-def _dead_row(letter: Any, document: Document, item: Input) -> dict[str, Any]:
+def _dead_row(letter: DeadLetter, document: Document, item: Input) -> dict[str, Any]:
     return {
         "id": letter.record,
-        "url": document.url,
+        "url": document.url or letter.url,
         "source": item.source,
         "input": item.name,
-        **{k: v for k, v in dataclasses.asdict(letter).items() if k != "record"},
+        "stage": letter.stage,
+        "error": letter.error,
+        "message": letter.message,
     }

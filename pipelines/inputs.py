@@ -1,6 +1,7 @@
 """From what the user names to a sorted list of inputs with stable keys.
 
-An *input* is the unit of work: one archive or table, or a group of small HTML files. Its key is
+An *input* is the unit of work: one archive or table, a part of a large one (``pipelines.parts``),
+or a group of small HTML files. Its key is
 taken from its content and size, never from where it lies or where it stands in a list: the same
 files give the same document ids, and so the same bytes, on any machine and in any order, and a
 new file changes nothing about the old ones. A group of HTML files is one input: its key is of the
@@ -20,9 +21,12 @@ from pipelines import files
 from pipelines.inputs_error import InputError
 from pipelines.plain import lines
 
-KEY_BITS = 40
-"""Bits of an input's key; the other 24 bits of a document reference number its records."""
+FILE_BITS = 32
+PART_BITS = 8
+"""An input's key: so many bits of its file, and of the part; the other 24 bits of a document
+reference number the records of the part."""
 
+MAX_PARTS = 1 << PART_BITS
 MAX_RECORDS = 1 << 24
 HTML_GROUP = 512
 FINGERPRINT_PIECE = 1 << 16
@@ -44,6 +48,10 @@ class Input:
 
     ``limit`` is the number of records to read at most, or -1. ``updated`` is the latest time of
     change of its files; it serves only to notice that a file was changed in place.
+
+    A part of a file begins at byte ``offset`` with the record at position ``first`` of the file and
+    stops before that at ``end`` (-1: at the end of the file). ``sha256`` is the digest of the whole
+    file of ``file_size`` bytes, where the pass that looked for parts has learnt it.
     """
 
     key: str
@@ -55,6 +63,16 @@ class Input:
     updated: float
     limit: int = -1
     names: tuple[str, ...] = ()
+    offset: int = 0
+    first: int = 0
+    end: int = -1
+    sha256: str = ""
+    file_size: int = 0
+
+    @property
+    def is_part(self) -> bool:
+        """Whether other parts of the same file exist."""
+        return self.first > 0 or self.end >= 0
 
     def to_json(self) -> str:
         """The form in which an input travels through the graph."""
@@ -234,7 +252,9 @@ def _distinct(
 
 
 def with_unique_keys(found: Iterable[Input]) -> list[Input]:
-    """Shorten fingerprints to keys of ``KEY_BITS`` bits, unique over the run, sorted by key.
+    """Shorten fingerprints to keys of ``FILE_BITS`` bits, unique over the run, sorted by key.
+
+    The bits of the part behind them are zero: a file is its own first part.
 
     The same file named under two paths, or two fingerprints that share their beginning, get
     different keys by their order among equals, which does not depend on any other file.
@@ -245,7 +265,8 @@ def with_unique_keys(found: Iterable[Input]) -> list[Input]:
         occurrence = 0
         while True:
             text = f"{item.key}\0{item.source}\0{item.kind}\0{occurrence}".encode()
-            key = hashlib.blake2b(text, digest_size=KEY_BITS // 8).hexdigest()
+            key = hashlib.blake2b(text, digest_size=FILE_BITS // 8).hexdigest()
+            key += "00"
             if key not in taken:
                 break
             occurrence += 1
@@ -267,6 +288,15 @@ def with_limit(found: Sequence[Input], limit: int | None) -> list[Input]:
     return [replace(item, limit=count) for item, count in zip(found, shares, strict=True) if count]
 
 
+def part_key(key: str, part: int) -> str:
+    """The key of a part of the input ``key``."""
+    return f"{key[: FILE_BITS // 4]}{part:02x}"
+
+
 def document_id(key: str, position: int) -> bytes:
-    """The 16-byte id of the record at ``position`` of the input ``key``."""
-    return hashlib.blake2b(f"{key}:{position}".encode(), digest_size=16).digest()
+    """The 16-byte id of the record at ``position`` of the file that ``key`` or its parts mean.
+
+    It does not depend on how the file was cut in parts.
+    """
+    text = f"{key[: FILE_BITS // 4]}:{position}"
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -2,8 +2,9 @@
 
 Beam's own multi-process mode splits work statically and waits for ever for a worker that was
 killed. Here each slice is a small in-process pipeline of the graph's own composites. A worker
-that dies or stops answering is noticed within seconds; its slice is run again, input by input,
-and an input that brings down a worker twice ends the run with its name.
+that dies or stops answering is noticed within seconds; its slice is run again, input by input.
+An input that has brought down two workers is read under a probe (``pipelines.probe``), which
+finds the record; one that fails otherwise, twice, ends the run with its name.
 """
 
 from __future__ import annotations
@@ -23,16 +24,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from pipelines import attempts, files
 from pipelines.inputs import Input
+from pipelines.parts import is_large, stored_parts
 from pipelines.run import Run
 
 SLICE_BYTES = 64 << 20
 SLICE_INPUTS = 64
-SILENCE_SECONDS = 120.0
-"""A worker's Python thread speaks every two seconds; one silent for so long is stuck in native
-code, or stopped."""
+SILENCE_SECONDS = 60.0
+"""A worker's Python thread speaks every two seconds. One that hangs ends itself after the cap
+``hang_seconds``; one that is silent for so long beyond that was stopped."""
 
 MAX_FAILURES = 2
+MAX_DEATHS = 5
+"""Attempts at one input that may fail with an error, and that may lose their worker: two that are
+needed to make it suspect, and some that had nothing to do with it."""
 
 WORKER = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
@@ -54,6 +60,7 @@ class Task:
     name: str
     inputs: list[Input]
     failures: int = 0
+    deaths: int = 0
 
     def to_json(self) -> str:
         """The line that a worker reads."""
@@ -108,6 +115,7 @@ class Pool:
         self._listener = listener
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
+        self._silence = run.recipe.caps.hang_seconds + SILENCE_SECONDS
 
     def __enter__(self) -> Pool:
         return self
@@ -115,7 +123,15 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         for worker in list(self._workers):
             self._end(worker)
+            if worker.task is not None:
+                self._forgive(worker.task)
         self._selector.close()
+
+    def _forgive(self, task: Task) -> None:
+        """Workers that are ended on purpose leave notes that would make their inputs suspect."""
+        for item in task.inputs:
+            for prefix in (self._run.reading_notes(item), self._run.finishing_notes(item)):
+                attempts.forget(prefix)
 
     def perform(self, tasks: Sequence[Task]) -> None:
         """Run all tasks. Raises ``WorkerFailed`` when one has failed for good."""
@@ -144,7 +160,8 @@ class Pool:
         os.set_blocking(worker.output.fileno(), False)
         self._selector.register(worker.output, selectors.EVENT_READ, worker)
         self._workers.append(worker)
-        worker.send(base64.b64encode(pickle.dumps(self._run)).decode())
+        order = (self._run, files.store_options())
+        worker.send(base64.b64encode(pickle.dumps(order)).decode())
 
     def _listen(self, queue: deque[Task]) -> None:
         for key, _ in self._selector.select(timeout=1.0):
@@ -157,7 +174,7 @@ class Pool:
         for worker in list(self._workers):
             if worker.process.poll() is not None:
                 self._lost(worker, queue)
-            elif worker.task and now - worker.heard > SILENCE_SECONDS:
+            elif worker.task and now - worker.heard > self._silence:
                 worker.process.kill()
                 worker.process.wait()
                 self._lost(worker, queue)
@@ -169,6 +186,7 @@ class Pool:
         elif event["event"] == "failed":
             task, worker.task = worker.task, None
             assert task is not None
+            task.failures += 1
             self._again(task, f"{event['error']}: {event['message']}", queue)
         self._listener(event)
 
@@ -187,23 +205,22 @@ class Pool:
         if code == -signal.SIGKILL:
             how += " (out of memory, or stuck in native code)"
         self._listener({"event": "lost", "how": how, "inputs": [i.name for i in task.inputs]})
+        task.deaths += 1
         self._again(task, f"its worker {how}", queue)
 
     def _again(self, task: Task, reason: str, queue: deque[Task]) -> None:
-        failures = task.failures + 1
         whole = task.name == "resolve"
         parts = [task.inputs] if whole else [[item] for item in task.inputs]
-        if failures >= MAX_FAILURES and len(parts) == 1:
-            what = task.inputs[0].paths[0] if len(parts) == 1 and task.name != "resolve" else ""
-            where = f"input {what}" if what else f"{len(task.inputs)} inputs"
+        if len(parts) == 1 and (task.failures >= MAX_FAILURES or task.deaths >= MAX_DEATHS):
+            where = f"{len(task.inputs)} inputs" if whole else f"input {task.inputs[0].paths[0]}"
             raise WorkerFailed(
-                f"{task.name} of {where} failed {failures} times: {reason}. What is finished "
-                "stays; leave the input out, lower a cap in the recipe, or give more memory, and "
-                "run the same command again"
+                f"{task.name} of {where} failed {task.failures + task.deaths} times: {reason}. "
+                "What is finished stays; leave the input out, lower a cap in the recipe, or give "
+                "more memory, and run the same command again"
             )
-        # Of several inputs only one was to blame, and each now gets its own two chances.
-        count = failures if len(parts) == 1 else 0
-        queue.extendleft(Task(task.name, part, count) for part in reversed(parts))
+        # Of several inputs only one was to blame, and each now gets its own chances.
+        counts = (task.failures, task.deaths) if len(parts) == 1 else (0, 0)
+        queue.extendleft(Task(task.name, part, *counts) for part in reversed(parts))
 
     def _end(self, worker: _Worker) -> None:
         self._workers.remove(worker)
@@ -227,15 +244,24 @@ def _events(worker: _Worker) -> Iterator[dict[str, Any]]:
 
 
 def run_locally(run: Run, inputs: Sequence[Input], workers: int, listener: Listener) -> None:
-    """The whole graph on this machine in three waves: screen, resolve, finish.
+    """The whole graph on this machine in waves: split, screen, resolve, finish.
 
     The waves are the composites of the graph; what lies between them is on disk, so that each
     may be run by other processes than the one before. What earlier runs finished is skipped.
     """
     with Pool(run, workers, listener) as pool:
-        listener({"event": "phase", "phase": "screen", "inputs": len(inputs)})
-        pool.perform(slices("screen", inputs, workers))
-        listener({"event": "phase", "phase": "resolve", "inputs": len(inputs)})
-        pool.perform([Task("resolve", list(inputs))])
-        listener({"event": "phase", "phase": "finish", "inputs": len(inputs)})
-        pool.perform(slices("finish", inputs, workers))
+        large = [item for item in inputs if is_large(item, run)]
+        if large:
+            listener({"event": "phase", "phase": "split", "inputs": len(large)})
+            pool.perform([Task("split", [item]) for item in large])
+        parts = [part for item in inputs for part in stored_parts(item, run)]
+        listener({"event": "phase", "phase": "screen", "inputs": _sizes(parts)})
+        pool.perform(slices("screen", parts, workers))
+        listener({"event": "phase", "phase": "resolve", "inputs": _sizes(parts)})
+        pool.perform([Task("resolve", parts)])
+        listener({"event": "phase", "phase": "finish", "inputs": _sizes(parts)})
+        pool.perform(slices("finish", parts, workers))
+
+
+def _sizes(parts: Sequence[Input]) -> dict[str, int]:
+    return {part.key: part.size for part in parts}

@@ -13,13 +13,18 @@ import pyarrow.parquet as pq
 
 from filters.batch import Batch
 from filters.document import DeadLetter, Document
-from pipelines import files
+from pipelines import attempts, files
 from pipelines.inputs import MAX_RECORDS, Input, document_id
 from pipelines.inputs_error import InputError
+from pipelines.probe import Probe
+from pipelines.read_caps import read_caps
 from pipelines.run import Run, batch_file, done_file
 from pipelines.sources.caps import Input as ReaderInput
 from pipelines.sources.html import read_html
-from pipelines.sources.records import ReadCaps, read_records
+from pipelines.sources.records import read_records
+
+WORKER_ENDED = "WorkerEnded"
+"""The error of a dead letter for a record that takes down its worker."""
 
 BATCH_RECORDS = 256
 BATCH_CHARACTERS = 32 << 20
@@ -30,25 +35,37 @@ def read_batches(text: str, run: Run) -> Iterator[Batch]:
     """The batches of one input that are still to be measured, and a sealed one for what is done.
 
     An input whose measured batches are complete is not opened at all. After a crash, whole
-    batches that were written stay, and reading goes on behind them.
+    batches that were written stay, and reading goes on behind them. Where earlier attempts took
+    their workers down, the records are first tried under a probe.
     """
     item = Input.from_json(text)
     if _is_current(run, item):
         yield Batch(item.key, -1, 0, 0, [], last=True, sealed=True)
         return
     number, start, taken = _written(run, item)
+    with contextlib.ExitStack() as stack:
+        died = stack.enter_context(attempts.attempt(run.reading_notes(item)))
+        probe = None
+        if died >= attempts.DEADLY:
+            probe = stack.enter_context(Probe(item, "measure", run))
+        records = Records(run, item, item.first + start, taken, probe)
+        yield from _batches(records, item, number, start, run)
+
+
+def _batches(records: Records, item: Input, number: int, start: int, run: Run) -> Iterator[Batch]:
+    """Records gathered in batches; places in a batch count from the input's first record."""
     batch = Batch(item.key, number, start, start, [])
     characters = 0
-    records = _Records(run, item, start, taken)
     for position, record in records:
+        place = position - item.first
         batch.offset = records.offset
-        full = position - batch.first >= BATCH_RECORDS or characters >= BATCH_CHARACTERS
+        full = place - batch.first >= BATCH_RECORDS or characters >= BATCH_CHARACTERS
         if full:
             yield batch
-            batch = Batch(item.key, batch.number + 1, position, position, [])
+            batch = Batch(item.key, batch.number + 1, place, place, [])
             batch.offset = records.offset
             characters = 0
-        batch.end = position + 1
+        batch.end = place + 1
         if isinstance(record, DeadLetter):
             batch.letters.append(record)
         else:
@@ -72,7 +89,7 @@ def _is_current(run: Run, item: Input) -> bool:
     facts = files.read_json(marker)
     if facts["updated"] == item.updated:
         return True
-    if digest_of(item) == facts["sha256"]:
+    if (item.sha256 or digest_of(item)) == facts["sha256"]:
         files.write_json(marker, {**facts, "updated": item.updated})
         return True
     forget(run, item)
@@ -126,42 +143,63 @@ def _written(run: Run, item: Input) -> tuple[int, int, int]:
     return number, start, taken
 
 
-class _Records:
-    """Iterates over (position, record) from ``start`` on; knows the digest once at the end.
+class _EndOfPart(Exception):
+    """The reader has come to the first record that belongs to the next part."""
 
-    Every record of the input has a position, wanted or not; ``seen`` is their number. ``taken`` is
-    how many wanted ones lie before ``start``, and ``offset`` how many bytes have been read.
+
+class Records:
+    """Iterates over (position, record) from position ``start`` on; knows the digest at the end.
+
+    Every record has a position in its file, wanted or not; ``seen`` is how many of them belong to
+    this input. ``taken`` is how many wanted ones lie before ``start``, and ``offset`` how many
+    bytes have been read. With a ``probe``, each record is tried there before it is decoded here.
     """
 
-    def __init__(self, run: Run, item: Input, start: int, taken: int) -> None:
+    def __init__(
+        self, run: Run, item: Input, start: int, taken: int, probe: Probe | None = None
+    ) -> None:
         self._run = run
         self._item = item
         self._start = start
-        self._position = -1
+        self._position = item.first - 1
         self._taken = taken
+        self._probe = probe
+        self._condemned: list[tuple[int, DeadLetter]] = []
         self._hashing: files.HashingReader | None = None
         self.seen = 0
-        self.sha256 = ""
+        self.sha256 = item.sha256
 
     def __iter__(self) -> Iterator[tuple[int, Document | DeadLetter]]:
         limit = self._item.limit
         if limit == self._taken:
             return
-        for record in self._all():
-            if self._position < self._start:
-                continue
+        for position, record in self._with_condemned():
             if isinstance(record, Document):
                 record.metadata["input"] = self._item.name
-            yield self._position, record
+            yield position, record
             self._taken += 1
             if self.seen >= MAX_RECORDS:
                 raise InputError(
-                    f"{self._item.paths[0]} has more than {MAX_RECORDS} records; split the file"
+                    f"{self._item.paths[0]} has more than {MAX_RECORDS} records that cannot be "
+                    "shared out; split the file"
                 )
             if self._taken == limit:
                 break
         if not self.sha256:
             self.sha256 = "" if limit >= 0 else digest_of(self._item)
+
+    def _with_condemned(self) -> Iterator[tuple[int, Document | DeadLetter]]:
+        """The reader's records, and dead letters in place of those the probe condemned."""
+        with contextlib.suppress(_EndOfPart):
+            for record in self._all():
+                yield from self._drain()
+                if self._position >= self._start:
+                    yield self._position, record
+        yield from self._drain()
+
+    def _drain(self) -> Iterator[tuple[int, DeadLetter]]:
+        while self._condemned:
+            yield self._condemned.pop(0)
 
     @property
     def offset(self) -> int:
@@ -169,38 +207,51 @@ class _Records:
         return self._hashing.count if self._hashing else 0
 
     def _identify(self, position: int) -> str:
+        if position == self._item.end:
+            raise _EndOfPart
         self._position = position
-        self.seen = position + 1
+        self.seen = position + 1 - self._item.first
         return document_id(self._item.key, position).hex()
 
     def _accept(self, identifier: str) -> bool:
         if self._position < self._start:
             return False
-        return _sampled(identifier, self._run.sample, self._run.seed)
+        if not _sampled(identifier, self._run.sample, self._run.seed):
+            return False
+        found = self._probe.try_record(self._position) if self._probe else None
+        if found is None:
+            return True
+        message = f"ended its worker by {found.how}"
+        letter = DeadLetter(identifier, found.stage, WORKER_ENDED, message, found.url)
+        self._condemned.append((self._position, letter))
+        return False
 
     def _all(self) -> Iterator[Document | DeadLetter]:
         if self._item.kind == "html":
             yield from self._html_files()
             return
-        path = self._item.paths[0]
-        caps = read_caps(self._run)
-        source = self._run.recipe.source(self._item.source)
+        item = self._item
+        source = self._run.recipe.source(item.source)
         with contextlib.ExitStack() as stack:
-            raw = stack.enter_context(files.open_raw(path))
-            if self._item.kind != "parquet":
+            raw = stack.enter_context(files.open_raw(item.paths[0]))
+            if item.kind != "parquet":
+                raw.seek(item.offset)
                 self._hashing = files.HashingReader(raw)
                 raw = cast(BinaryIO, io.BufferedReader(self._hashing, files.PIECE))
             yield from read_records(
-                self._item.kind,
+                item.kind,
                 raw,
-                name=self._item.name,
-                source=self._item.source,
+                name=item.name,
+                source=item.source,
                 identify=self._identify,
                 accept=self._accept,
-                caps=caps,
+                caps=read_caps(self._run),
                 options=source.options,
+                offset=item.offset,
+                first=item.first,
+                end=item.end,
             )
-            if self._hashing is not None:
+            if self._hashing is not None and not self.sha256:
                 self.sha256 = self._hashing.finish()
 
     def _html_files(self) -> Iterator[Document | DeadLetter]:
@@ -223,16 +274,6 @@ class _Records:
 
 def _same(identifier: str, _position: int) -> str:
     return identifier
-
-
-def read_caps(run: Run) -> ReadCaps:
-    """The recipe's caps as the readers know them."""
-    caps = run.recipe.caps
-    return ReadCaps(
-        max_record_bytes=caps.record_bytes,
-        max_expanded_bytes=caps.expanded_bytes,
-        max_html_bytes=caps.page_bytes,
-    )
 
 
 def _sampled(identifier: str, share: float, seed: int) -> bool:

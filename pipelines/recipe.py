@@ -31,6 +31,9 @@ SOURCE_KEYS = ("kind", "input", "options", "stages", "prefix")
 TOP_KEYS = ("name", "description", "caps", "stages", "sources", "keep_rejected")
 
 
+ON_CRASH = ("dead_letter", "fail")
+
+
 @dataclass(frozen=True)
 class Caps:
     """What one record may cost before it becomes a dead letter.
@@ -38,18 +41,31 @@ class Caps:
     ``seconds`` is the time one stage may take on one document; the rest are sizes in bytes: of a
     record as stored, of its payload after content decoding, of a page. The stage ``extract`` has
     caps of its own on markup. Sizes come first and are exact; the time cap is the last resort,
-    because a clock is not.
+    because a clock is not. A stage that does not come back to Python is out of reach of that cap;
+    after ``hang_seconds`` it takes its worker down. A record that has done so twice, by that or
+    by a crash or for want of memory, becomes a dead letter, or with ``on_crash: fail`` ends the
+    run. ``part_bytes`` is the size of the parts in which workers share a large file.
     """
 
     seconds: float = 30.0
+    hang_seconds: float = 120.0
     record_bytes: int = 32 << 20
     expanded_bytes: int = 64 << 20
     page_bytes: int = 8 << 20
+    part_bytes: int = 64 << 20
+    on_crash: str = "dead_letter"
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
+            if isinstance(value, int | float) and not value > 0:
                 raise ValueError(f"the cap {name} is {value}; it must be above 0")
+        if self.on_crash not in ON_CRASH:
+            raise ValueError(f"on_crash is {self.on_crash!r}; use one of {', '.join(ON_CRASH)}")
+        if self.hang_seconds < self.seconds:
+            raise ValueError(
+                f"the cap hang_seconds is {self.hang_seconds:g}; it must be at least seconds "
+                f"({self.seconds:g}), which is given up first"
+            )
 
 
 @dataclass(frozen=True)

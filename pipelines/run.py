@@ -13,12 +13,16 @@ import importlib.resources
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
+from typing import Any
 
+from filters.decontamination.index import BenchmarkIndex
 from filters.signal import Signal
 from filters.stages import EXTRACT, GLOBAL, MEASURE, StageFunction
 from pipelines import files
+from pipelines.benchmark_indexes import open_index
 from pipelines.inputs import Input
 from pipelines.recipe import Recipe, StageSettings, digest
+from pipelines.resources import local_copy
 
 FORMAT = 1
 """Raised when the files of the work directory change their meaning."""
@@ -44,13 +48,18 @@ LIBRARIES = (
 TABLES = ("documents", "rejected", "decisions", "dead")
 
 
+class Superseded(RuntimeError):
+    """A worker of an earlier submission must not write over what a later one writes."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run's recipe, folders, and the choices that every worker must share.
 
     ``sample`` is the share of records to read, chosen by ``seed`` and the record's id.
     ``partitions`` spreads the keys of global stages; results do not depend on it.
-    ``resources`` maps files the recipe names to the SHA-256 of their content.
+    ``resources`` maps files the recipe names to the SHA-256 of their content, and ``staged`` to
+    where workers find them. ``token`` tells this submission from others into the same folders.
     """
 
     recipe: Recipe
@@ -60,6 +69,8 @@ class Run:
     seed: int = 0
     partitions: int = 16
     resources: tuple[tuple[str, str], ...] = ()
+    staged: tuple[tuple[str, str], ...] = ()
+    token: str = ""
 
     # --- stages -----------------------------------------------------------------------------
 
@@ -83,6 +94,40 @@ class Run:
             found.update({signal.name: signal for signal in self.signals(source.name)})
         return list(found.values())
 
+    def build(self, stage: StageSettings) -> StageFunction:
+        """A stage ready to run on documents, built once per process."""
+        return build_stage(stage)
+
+    def index(self, stage: StageSettings) -> BenchmarkIndex:
+        """The benchmark indexes of a stage as one, opened once per process from local copies."""
+        return open_index(tuple(self.local_resource(name) for name in stage.options.benchmarks))
+
+    def local_resource(self, path: str) -> str:
+        """Where this machine has a file or folder that the recipe names."""
+        digest = dict(self.resources).get(path)
+        if digest is None:
+            return path
+        return _local_copy(dict(self.staged).get(path, path), digest)
+
+    # --- fence ------------------------------------------------------------------------------
+
+    @property
+    def token_file(self) -> str:
+        """Holds the token of the latest submission."""
+        return files.join(self.work, "token")
+
+    def claim(self) -> None:
+        """Make this the submission whose workers may write final files."""
+        if self.token:
+            files.write_bytes(self.token_file, self.token.encode())
+
+    def check_current(self) -> None:
+        """Raise ``Superseded`` where a later submission has taken over the folders."""
+        if self.token and files.read_bytes(self.token_file).decode() != self.token:
+            raise Superseded(
+                f"another run into {self.output} was started; this worker belongs to an earlier one"
+            )
+
     # --- hashes -----------------------------------------------------------------------------
 
     def measured_hash(self, item: Input) -> str:
@@ -96,7 +141,7 @@ class Run:
                 "libraries": library_versions(),
                 "kind": item.kind,
                 "options": dict(source.options),
-                "caps": self.recipe.canonical()["caps"],
+                "caps": self._caps(),
                 "stages": [
                     stage.canonical(rules=stage.spec.phase < EXTRACT)
                     for stage in self.measuring(item.source)
@@ -106,6 +151,11 @@ class Run:
                 "resources": self._digests(self.measuring(item.source)),
             }
         )[:16]
+
+    def _caps(self) -> dict[str, Any]:
+        """The caps that can change what is stored; the others decide how a run ends."""
+        caps = dict(self.recipe.canonical()["caps"])
+        return {k: v for k, v in caps.items() if k not in ("hang_seconds", "on_crash")}
 
     def screened_hash(self, item: Input) -> str:
         """What the decisions and sketches of an input depend on."""
@@ -167,6 +217,14 @@ class Run:
         """The account of one finished input."""
         return files.join(self.work, "finished", f"{key}.json")
 
+    def reading_notes(self, item: Input) -> str:
+        """What the notes of attempts at reading and measuring an input begin with."""
+        return f"{self.measured_folder(item)}/"
+
+    def finishing_notes(self, item: Input) -> str:
+        """What the notes of attempts at finishing an input begin with."""
+        return f"{self.finished_marker(item.key)}."
+
     def verdicts_file(self, key: str) -> str:
         """The verdicts of the global stages on one input, where they pass between processes."""
         return files.join(self.work, "verdicts", f"{key}.bin")
@@ -174,6 +232,9 @@ class Run:
     def table(self, table: str, key: str, source: str) -> str:
         """The file of one of the ``TABLES`` for one input."""
         return files.join(self.output, table, f"{source}-{key}.parquet")
+
+
+_local_copy = functools.cache(local_copy)
 
 
 @functools.cache

@@ -1,33 +1,59 @@
 """Screen: read, measure and decide, with a named step of the graph for each stage.
 
-    inputs -> read -> [stage] -> ... -> write batch -> seal input
+    inputs -> split -> read -> [stage] -> ... -> write batch -> seal input
 
-What leaves is one ``(input key, no verdicts yet)`` pair an input. Texts and signals go to the
-work directory in batches with deterministic names, and with them a *sketch* of each document
-still kept: content hash, MinHash signature, benchmark n-grams. Global stages see sketches only.
+What leaves is one ``(input key, no verdicts yet)`` pair an input, and one a part of a large file.
+Texts and signals go to the work directory in batches with deterministic names, and with them a
+*sketch* of each document still kept: content hash, MinHash signature, benchmark n-grams. Global
+stages see sketches only.
 """
 
 from __future__ import annotations
 
-import io
+import json
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from filters.batch import Batch, apply
 from filters.rules import decide, removed_by
 from filters.stages import EXTRACT
-from pipelines import files, progress, tables
+from pipelines import attempts, files, metrics, progress, tables
 from pipelines.inputs import Input
+from pipelines.parts import split_input
 from pipelines.read import read_batches
-from pipelines.run import Run, batch_file, build_stage, done_file
+from pipelines.recipe import StageSettings
+from pipelines.run import Run, batch_file, done_file
 from pipelines.sketch import sketch_table
 
 Keyed = tuple[str, bytes]
+
+
+class SplitInputs(beam.PTransform):  # type: ignore[misc]
+    """Cut large files in parts, and share all inputs out to the workers anew.
+
+    Takes and gives ``Input`` in JSON. Without the exchange behind it, a worker would keep all
+    parts of the files that it looked into.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+
+    def expand(self, inputs: beam.PCollection) -> beam.PCollection:
+        return (
+            inputs
+            | "Split inputs" >> beam.FlatMap(split_to_json, self._run).with_output_types(str)
+            | "Share out" >> beam.Reshuffle()
+        )
+
+
+def split_to_json(text: str, run: Run) -> list[str]:
+    """The parts of an input, all in JSON."""
+    return [part.to_json() for part in split_input(Input.from_json(text), run)]
 
 
 @beam.typehints.with_input_types(str)
@@ -49,9 +75,9 @@ class ScreenInputs(beam.PTransform):  # type: ignore[misc]
             batches = batches | f"Stage {name}" >> beam.Map(run_stage, name, run)
         return (
             batches
-            | "Write batch" >> beam.Map(write_batch, run)
+            | "Write batch" >> beam.Map(write_batch, run).with_output_types(tuple[str, int])
             | "Group by input" >> beam.GroupByKey()
-            | "Seal input" >> beam.MapTuple(partial(seal_input, run=run))
+            | "Seal input" >> beam.MapTuple(partial(seal_input, run=run)).with_output_types(Keyed)
         )
 
 
@@ -85,18 +111,23 @@ def run_stage(carried: Carried, name: str, run: Run) -> Carried:
     text, batch = carried
     if batch.sealed:
         return carried
-    item = Input.from_json(text)
-    settings = next((s for s in run.measuring(item.source) if s.name == name), None)
-    if settings is None:
-        return carried
-    apply(batch, name, build_stage(settings), run.recipe.caps.seconds)
-    if settings.spec.phase < EXTRACT and settings.rules:
-        for document in list(batch.active()):
-            gone = removed_by(decide(document, settings.rules))
-            if gone is not None:
-                batch.rejected[document.id] = gone.rule
-                document.html = ""
-    return text, batch
+    source = Input.from_json(text).source
+    settings = next((s for s in run.measuring(source) if s.name == name), None)
+    if settings is not None:
+        measure_stage(batch, settings, run)
+    return carried
+
+
+def measure_stage(batch: Batch, stage: StageSettings, run: Run) -> None:
+    """Measure one stage on the active documents of a batch."""
+    apply(batch, stage.name, run.build(stage), run.recipe.caps.seconds)
+    if stage.spec.phase >= EXTRACT or not stage.rules:
+        return
+    for document in list(batch.active()):
+        gone = removed_by(decide(document, stage.rules))
+        if gone is not None:
+            batch.rejected[document.id] = gone.rule
+            document.html = ""
 
 
 def write_batch(carried: Carried, run: Run) -> tuple[str, int]:
@@ -106,47 +137,52 @@ def write_batch(carried: Carried, run: Run) -> tuple[str, int]:
         return text, batch.number
     item = Input.from_json(text)
     signals = run.signals(item.source, measured=True)
-    table = tables.measured_table(batch.documents, batch.letters, batch.edits, signals)
-    table = table.replace_schema_metadata(
-        {"first": str(batch.first), "end": str(batch.end), "last": str(int(batch.last))}
-    )
     folder = run.measured_folder(item)
-    files.write_bytes(batch_file(folder, batch.number), tables.to_bytes(table))
     started = time.perf_counter()
     kept = write_sketch(batch, item, run)
     batch.seconds["sketch"] = time.perf_counter() - started
+    table = tables.measured_table(batch.documents, batch.letters, batch.edits, signals)
+    table = table.replace_schema_metadata(
+        {
+            "first": str(batch.first),
+            "end": str(batch.end),
+            "last": str(int(batch.last)),
+            "seconds": json.dumps({attempts.worker_name(): batch.seconds}),
+        }
+    )
+    files.write_bytes(batch_file(folder, batch.number), tables.to_bytes(table))
+    metrics.batch(batch, kept)
     progress.batch_done(item.key, len(batch.documents), kept, batch.offset, batch.seconds)
     return text, batch.number
 
 
-def seal_input(text: str, _numbers: Iterable[int], run: Run) -> Keyed:
+def seal_input(text: str, numbers: Iterable[int], run: Run) -> Keyed:
     """Mark an input's measured batches complete, then screen those not yet screened."""
     item = Input.from_json(text)
     folder = run.measured_folder(item)
     if not files.exists(done_file(folder)):
         facts = files.read_json(files.join(folder, "read.json"))
-        count = _count_batches(folder)
+        count = _check_batches(folder, max(numbers) + 1)
         files.write_json(done_file(folder), {**facts, "batches": count, "updated": item.updated})
+    attempts.forget(run.reading_notes(item))
     screen_input(item, run)
     progress.tell("sealed", input=item.key)
     return item.key, b""
 
 
-def _count_batches(folder: str) -> int:
-    """The number of batches of an input whose last one is there.
+def _check_batches(folder: str, count: int) -> int:
+    """The number of batches of an input, all of them there.
 
     Raises:
-      RuntimeError: a batch in between is missing, or the last.
+      RuntimeError: a batch is missing.
     """
-    number = 0
-    last = False
-    while files.exists(path := batch_file(folder, number)):
-        with files.open_raw(path) as handle:
-            last = pq.read_metadata(io.BytesIO(handle.read())).metadata[b"last"] == b"1"
-        number += 1
-        if last:
-            return number
-    raise RuntimeError(f"{folder}: batch {number} is missing")
+    if count < 1:
+        raise RuntimeError(f"{folder}: the input was changed while it was read; run again")
+    found = {path.rpartition("/")[2] for path, _, _ in files.listing(f"{folder}/*.parquet")}
+    for number in range(count):
+        if batch_file("", number).rpartition("/")[2] not in found:
+            raise RuntimeError(f"{folder}: batch {number} is missing")
+    return count
 
 
 def screen_input(item: Input, run: Run) -> None:
@@ -171,10 +207,17 @@ def write_sketch(batch: Batch, item: Input, run: Run) -> int:
     return int(table.num_rows)
 
 
+def stored_batches(item: Input, run: Run) -> Iterator[Batch]:
+    """The measured batches of an input, in order, as the stages left them."""
+    for number in range(files.read_json(done_file(run.measured_folder(item)))["batches"]):
+        yield load_batch(item, number, run)
+
+
 def load_batch(item: Input, number: int, run: Run) -> Batch:
-    """A measured batch back from its file, as the stages left it."""
-    with files.open_raw(batch_file(run.measured_folder(item), number)) as handle:
-        table: pa.Table = tables.from_bytes(handle.read())
+    """A measured batch back from its file; ``seconds`` is by worker and stage."""
+    table: pa.Table = tables.from_bytes(
+        files.read_bytes(batch_file(run.measured_folder(item), number))
+    )
     facts = table.schema.metadata
     signals = run.signals(item.source, measured=True)
     documents, letters, edits = tables.read_measured(table, signals)
@@ -188,4 +231,5 @@ def load_batch(item: Input, number: int, run: Run) -> Batch:
         edits=edits,
         dead={letter.record for letter in letters},
         last=facts[b"last"] == b"1",
+        spent=json.loads(facts[b"seconds"]),
     )

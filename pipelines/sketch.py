@@ -16,7 +16,6 @@ from filters.dedup.signatures import SignatureParams, content_hash, signature
 from filters.document import Document
 from filters.rules import removed_by
 from pipelines import files, tables
-from pipelines.benchmark_indexes import open_index
 from pipelines.decide import local_decisions
 from pipelines.inputs import Input
 from pipelines.run import Run, batch_file, done_file
@@ -44,7 +43,7 @@ def sketch_table(batch: Batch, item: Input, run: Run) -> pa.Table:
     duplicates = global_stages.get("duplicates")
     contamination = global_stages.get("decontamination")
     params = duplicates.options.signature() if duplicates else None
-    index = open_index(contamination.options.benchmarks) if contamination else None
+    index = run.index(contamination) if contamination else None
     rows = [
         _sketch(document, batch.first + place, params, index)
         for place, document in enumerate(batch.documents)
@@ -99,8 +98,8 @@ def load_sketches(key: str, run: Run, columns: tuple[str, ...] = ()) -> Iterator
     folder = run.screened_folder(item)
     rank = run.source_rank(item.source)
     for number in range(files.read_json(done_file(folder))["batches"]):
-        with files.open_raw(batch_file(folder, number)) as handle:
-            table = tables.from_bytes(handle.read(), ["number", "id", "length", *columns])
+        content = files.read_bytes(batch_file(folder, number))
+        table = tables.from_bytes(content, ["number", "id", "length", *columns])
         if not table.num_rows:
             continue
         identifiers = b"".join(table.column("id").to_pylist())
@@ -116,5 +115,4 @@ def load_sketches(key: str, run: Run, columns: tuple[str, ...] = ()) -> Iterator
 
 def load_input(path: str) -> Input:
     """An input's description, as the first phase left it."""
-    with files.open_raw(path) as handle:
-        return Input.from_json(handle.read().decode())
+    return Input.from_json(files.read_bytes(path).decode())

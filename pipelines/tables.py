@@ -97,7 +97,9 @@ def measured_table(
     """Rows for the records of a batch, documents first, then dead letters of unread records."""
     dead = {letter.record: letter for letter in letters}
     known = {document.id for document in documents}
-    ghosts = [Document(letter.record, "", "") for letter in letters if letter.record not in known]
+    ghosts = [
+        Document(letter.record, letter.url, "") for letter in letters if letter.record not in known
+    ]
     rows = [*documents, *ghosts]
     columns: dict[str, list[Any]] = {
         "id": [d.id for d in rows],
@@ -167,6 +169,7 @@ def read_measured(
                     rows["dead_stage"][index],
                     rows["dead_error"][index],
                     rows["dead_message"][index],
+                    rows["url"][index],
                 )
             )
         document = Document(

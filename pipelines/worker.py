@@ -19,12 +19,13 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines import files, progress
+from filters import cap
+from pipelines import files, memory, metrics, progress
 from pipelines.curate import ResolveInputs
 from pipelines.finish import WriteDocuments
 from pipelines.inputs import Input
 from pipelines.run import Run
-from pipelines.screen import ScreenInputs
+from pipelines.screen import ScreenInputs, split_to_json
 
 BEAT_SECONDS = 2.0
 
@@ -34,8 +35,11 @@ def main() -> None:
     channel = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     progress.listen(channel)
+    memory.volunteer()
     # The line comes from the process that started this one, over its own pipe.
-    run: Run = pickle.loads(base64.b64decode(sys.stdin.readline()))
+    run, options = pickle.loads(base64.b64decode(sys.stdin.readline()))
+    files.use_store_options(options)
+    cap.end_when_hanging(run.recipe.caps.hang_seconds)
     threading.Thread(target=_beat, daemon=True).start()
     progress.tell("ready")
     for line in sys.stdin:
@@ -64,27 +68,49 @@ def _beat() -> None:
 
 
 def perform(task: dict[str, Any], run: Run) -> None:
-    """Run one task's slice of the graph: ``screen``, ``resolve`` or ``finish`` some inputs."""
+    """Run one slice of the graph: ``split``, ``screen``, ``resolve`` or ``finish`` some inputs."""
     inputs: list[str] = task["inputs"]
-    with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        if task["task"] == "finish":
-            keys = [Input.from_json(text).key for text in inputs]
-            pairs = pipeline | beam.Create(keys) | beam.Map(_read_verdicts, run)
-            _ = pairs | WriteDocuments(run)
-            return
-        screened = (
-            pipeline | beam.Create(inputs).with_output_types(str) | "Screen" >> ScreenInputs(run)
-        )
-        if task["task"] == "resolve":
-            resolved = screened | "Resolve" >> ResolveInputs(run)
-            _ = resolved | beam.MapTuple(partial(_write_verdicts, run=run))
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    _BUILD[task["task"]](pipeline, inputs, run)
+    result = pipeline.run()
+    result.wait_until_finish()
+    counted = metrics.counted(result, metrics.DOCUMENTS)
+    if counted:
+        progress.tell("counters", counters=counted)
+
+
+def _split(pipeline: beam.Pipeline, inputs: list[str], run: Run) -> None:
+    _ = pipeline | beam.Create(inputs) | "Split inputs" >> beam.FlatMap(split_to_json, run)
+
+
+def _screen(pipeline: beam.Pipeline, inputs: list[str], run: Run) -> None:
+    created = pipeline | beam.Create(inputs).with_output_types(str)
+    _ = created | "Screen" >> ScreenInputs(run)
+
+
+def _resolve(pipeline: beam.Pipeline, inputs: list[str], run: Run) -> None:
+    pairs = [(Input.from_json(text).key, b"") for text in inputs]
+    created = pipeline | beam.Create(pairs).with_output_types(tuple[str, bytes])
+    resolved = created | "Resolve" >> ResolveInputs(run)
+    _ = resolved | beam.MapTuple(partial(_write_verdicts, run=run))
+
+
+def _finish(pipeline: beam.Pipeline, inputs: list[str], run: Run) -> None:
+    keys = [Input.from_json(text).key for text in inputs]
+    pairs = pipeline | beam.Create(keys) | beam.Map(_read_verdicts, run)
+    _ = pairs | WriteDocuments(run)
+
+
+_BUILD = {"split": _split, "screen": _screen, "resolve": _resolve, "finish": _finish}
+
+_HEAD = b"verdicts"
+"""Before the verdicts in their file: there may be none, and some stores take no empty object."""
 
 
 def _write_verdicts(key: str, blob: bytes, run: Run) -> str:
-    files.write_bytes(run.verdicts_file(key), blob)
+    files.write_bytes(run.verdicts_file(key), _HEAD + blob)
     return key
 
 
 def _read_verdicts(key: str, run: Run) -> tuple[str, bytes]:
-    with files.open_raw(run.verdicts_file(key)) as handle:
-        return key, handle.read()
+    return key, files.read_bytes(run.verdicts_file(key)).removeprefix(_HEAD)

@@ -482,7 +482,7 @@ def damaged() -> list[Sample]:
     url = "http://broken.example.net/bomb"
     bomb = gzip_member(bytes(100 << 20))
     add("bomb", "ExpansionTooLarge", response(url, bomb, headers=("Content-Encoding: gzip",)),
-        "", "100 MB of zeros in a gzip body; a dead record has no URL")  # fmt: skip
+        url, "100 MB of zeros in a gzip body")  # fmt: skip
     url = "http://broken.example.net/elements"
     body = b"<html><body>" + b"<b>" * 250_000 + b"</body></html>"
     add("elements", "PageTooLarge", response(url, body), url, "250,000 elements")

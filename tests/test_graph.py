@@ -238,21 +238,27 @@ def test_a_slice_that_fails_twice_ends_the_run_with_its_input(tmp_path):
             pool._workers[0].process.kill()
 
     with (
-        pytest.raises(WorkerFailed, match=r"input .*crawl\.warc\.gz failed 2 times: .*SIGKILL"),
+        pytest.raises(
+            WorkerFailed,
+            match=r"input .*crawl\.warc\.gz failed 5 times: .*SIGKILL",
+        ),
         Pool(run, 1, listener) as pool,
     ):
         pool.perform([Task("screen", found)])
 
 
 def test_a_silent_worker_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "SILENCE_SECONDS", 1.0)
     run, found = planned(tmp_path / "out", CRAWL)
+    monkeypatch.setattr(local, "SILENCE_SECONDS", 1.0 - run.recipe.caps.hang_seconds)
 
     def listener(event):
         if event["event"] == "ready":
             pool._workers[0].process.send_signal(signal.SIGSTOP)
 
-    with pytest.raises(WorkerFailed, match="failed 2 times"), Pool(run, 1, listener) as pool:
+    with (
+        pytest.raises(WorkerFailed, match="failed 5 times"),
+        Pool(run, 1, listener) as pool,
+    ):
         pool.perform([Task("screen", found)])
 
 

@@ -63,7 +63,7 @@ def test_the_reader_gives_the_records_of_the_table_in_order():
         with open(SAMPLES / name, "rb") as stream:
             for item in read_records("warc", stream, name=name, source="samples", identify=str):
                 dead = isinstance(item, DeadLetter)
-                urls.append("" if dead else item.url)
+                urls.append(item.url)
                 errors += [item.error] if dead else []
     assert urls == [row["url"] for row in expectations()]
     assert errors == ["ExpansionTooLarge", "TruncatedMember"]
@@ -73,7 +73,7 @@ def test_the_reader_gives_the_records_of_the_table_in_order():
 def test_what_must_happen_happens(row, ends):
     found = ends[row["url"]]
     if not row["url"]:
-        # Records that could not be read have no URL; they are told apart by their error.
+        # Records whose header could not be read have no URL.
         assert (row["expected"], row["rule"]) in {(end, rule) for end, rule, _, _ in found}
         return
     assert len(found) == 1

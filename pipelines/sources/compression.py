@@ -135,9 +135,9 @@ ZSTD = Codec("zstd", b"\x28\xb5\x2f\xfd", 1 << 10, _Zstd)
 class _Source:
     """The raw stream with a look ahead: ``data[at:]`` is not consumed yet."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, base: int = 0) -> None:
         self._stream = stream
-        self._base = 0
+        self._base = base
         self.data = b""
         self.at = 0
         self.ended = False
@@ -173,9 +173,12 @@ class _Source:
         self.at += size
 
 
-def decoded_blocks(stream: BinaryIO) -> Iterator[Block]:
-    """All blocks of ``stream``, whatever its compression; damage is in the blocks, not raised."""
-    source = _Source(stream)
+def decoded_blocks(stream: BinaryIO, base: int = 0) -> Iterator[Block]:
+    """All blocks of ``stream``, whatever its compression; damage is in the blocks, not raised.
+
+    ``base`` is where the stream begins in its file; all offsets count from the file's start.
+    """
+    source = _Source(stream, base)
     dictionary, problem = _skippable_frames(source)
     if problem:
         yield Block(b"", 0, error="BadDictionary", message=problem)
@@ -187,6 +190,11 @@ def decoded_blocks(stream: BinaryIO) -> Iterator[Block]:
         yield from _members(source, replace(ZSTD, decoder=lambda: _Zstd(dictionary)))
     else:
         yield from _members(source, codec)
+
+
+def needs_dictionary(head: bytes) -> bool:
+    """Whether a file with these first bytes has a zstd dictionary that every reader needs."""
+    return head.startswith(_DICTIONARY)
 
 
 def _compression_of(source: _Source) -> Codec | None:

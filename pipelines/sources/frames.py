@@ -39,12 +39,14 @@ class Frame:
     """A record as it stands in the archive; header names are in lower case.
 
     ``offset`` is the byte offset in the input: of the record, or of the compressed member that it
-    begins in. ``block`` is everything between the header and the end of the record.
+    begins in. ``block`` is everything between the header and the end of the record. ``starts``
+    tells that a reader can begin at ``offset`` and meet this record first.
     """
 
     headers: dict[str, str]
     block: bytes
     offset: int
+    starts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class _Header:
     size: int
     block_size: int
     offset: int
+    starts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class _WarcParser:
     start = _WARC_START
     prefix = _WARC_MAGIC
     what = "a WARC version line"
+    splits = True
 
     def begins(self, window: Window) -> bool:
         window.need(32)
@@ -110,6 +114,7 @@ class _ArcParser:
     start = _ARC_START
     prefix = b""
     what = "an ARC URL record line"
+    splits = False  # a record does not show that its file is ARC
 
     def begins(self, window: Window) -> bool:
         return bool(self._line(window))
@@ -143,6 +148,7 @@ def _record(
     window: Window, parser: _WarcParser | _ArcParser, caps: ReadCaps
 ) -> Iterator[Frame | Damage]:
     offset = window.offset_of(window.position)
+    starts = parser.splits and window.starts_member(window.position)
     if not parser.begins(window):
         yield _lost(
             window, parser, 1, "MissingVersionLine", f"offset {offset} is not {parser.what}"
@@ -174,7 +180,7 @@ def _record(
             f"{caps.max_record_bytes}",
         )
         return
-    yield _block(window, parser, _Header(headers, head, length, offset))
+    yield _block(window, parser, _Header(headers, head, length, offset, starts))
 
 
 def _block(window: Window, parser: _WarcParser | _ArcParser, header: _Header) -> Frame | Damage:
@@ -206,7 +212,7 @@ def _block(window: Window, parser: _WarcParser | _ArcParser, header: _Header) ->
     if after == len(window.data) and _fails_check(window, header.offset):
         damage = window.pass_damage()
         return Damage(damage.error, f"record at offset {header.offset}: {damage.message}")
-    return Frame(header.fields, block, header.offset)
+    return Frame(header.fields, block, header.offset, header.starts)
 
 
 def _cut_off(window: Window, parser: _WarcParser | _ArcParser, start: int, stated: str) -> Damage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from filters.cap import TimeCapExceeded, time_cap
 from filters.document import DeadLetter, Document
 from filters.mime import sniff
 from pipelines.sources.caps import Input
@@ -34,7 +35,13 @@ def read_html(stream: BinaryIO, given: Input) -> Iterator[Document | DeadLetter]
                 0, "PageTooLarge", f"page exceeds max_html_bytes = {given.caps.max_html_bytes}"
             )
             return
-    yield read_html_file(b"".join(parts), given)
+    try:
+        with time_cap(given.caps.max_seconds):
+            document = read_html_file(b"".join(parts), given)
+    except TimeCapExceeded as error:
+        yield given.dead(0, type(error).__name__, f"page {error}")
+        return
+    yield document
 
 
 def read_html_file(data: bytes, given: Input) -> Document | DeadLetter:

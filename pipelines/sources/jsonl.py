@@ -27,7 +27,8 @@ def read_jsonl(stream: BinaryIO, given: Input) -> Iterator[Document | DeadLetter
     Options ``text_field``, ``html_field``, ``url_field``, ``id_field``, ``language_field`` and
     ``date_field`` name the fields of an object.
     """
-    for position, line in enumerate(_lines(stream, given.caps.max_line_bytes)):
+    found = lines_of(stream, given.caps.max_line_bytes, given.offset)
+    for position, (_, line) in enumerate(found, given.first):
         if isinstance(line, _Bad):
             yield given.dead(position, line.error, line.message)
         elif given.accept(given.identify(position)):
@@ -51,32 +52,42 @@ def _document(line: bytes, position: int, given: Input) -> Document | DeadLetter
     return row_document(row, position, given, where)
 
 
-def _lines(stream: BinaryIO, max_bytes: int) -> Iterator[bytes | _Bad]:
-    """Lines that are not blank; damage and overlong lines in their place."""
+def lines_of(stream: BinaryIO, max_bytes: int, base: int = 0) -> Iterator[tuple[int, bytes | _Bad]]:
+    """Lines that are not blank, each behind the offset it begins at; damage and overlong lines in
+    their place.
+
+    ``base`` is where the stream begins in its file. Without compression an offset is one in the
+    file, at which reading can start; with it, offsets mean nothing and are -1.
+    """
     parts: list[bytes] = []  # the line that no block has ended yet
     held = 0
+    began = base
     too_long = False
-    first = True
-    for block in decoded_blocks(stream):
-        data = block.data.removeprefix(b"\xef\xbb\xbf") if first and block.data else block.data
-        first = first and not block.data
+    fresh = base == 0
+    for block in decoded_blocks(stream, base):
+        data = block.data.removeprefix(b"\xef\xbb\xbf") if fresh else block.data
+        fresh = fresh and not block.data
         *ended, rest = data.split(b"\n")
+        at = block.offset + len(block.data) - len(data)
         for piece in ended:
+            start = -1 if block.compressed else began
+            at += len(piece) + 1
+            began = at
             if too_long or held + len(piece) > max_bytes:
-                yield _too_long(max_bytes)
+                yield start, _too_long(max_bytes)
             elif line := (b"".join([*parts, piece]) if parts else piece).strip():
-                yield line
+                yield start, line
             parts, held, too_long = [], 0, False
         held += len(rest)
         too_long = too_long or held > max_bytes
         parts = [] if too_long else [*parts, rest] if rest else parts
         if block.error:
-            yield _Bad(block.error, block.message)
+            yield -1, _Bad(block.error, block.message)
             parts, held, too_long = [], 0, False
     if too_long:
-        yield _too_long(max_bytes)
+        yield began, _too_long(max_bytes)
     elif line := b"".join(parts).strip():
-        yield line
+        yield began, line
 
 
 def _too_long(max_bytes: int) -> _Bad:

@@ -26,7 +26,8 @@ def read_parquet(stream: BinaryIO, given: Input) -> Iterator[Document | DeadLett
     """One item for each row; options as for JSONL.
 
     A file that is not readable is one dead letter, and so is each row group that is damaged: the
-    rows after it keep their positions. A stream that cannot seek is copied to a temporary file.
+    rows after it keep their positions. A part of a file is some of its row groups. A stream that
+    cannot seek is copied to a temporary file.
     """
     if stream.seekable():
         yield from _rows(stream, given)
@@ -56,8 +57,9 @@ def _rows(stream: Any, given: Input) -> Iterator[Document | DeadLetter]:
     columns = sorted(names.intersection(fields.values()))
     first = 0
     for group, rows in enumerate(groups):
-        batches = file.iter_batches(BATCH_ROWS, [group], columns, use_threads=False)
-        yield from _row_group(batches, range(first, first + rows), given)
+        if first >= given.first and (given.end < 0 or first < given.end):
+            batches = file.iter_batches(BATCH_ROWS, [group], columns, use_threads=False)
+            yield from _row_group(batches, range(first, first + rows), given)
         first += rows
 
 

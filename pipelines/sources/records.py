@@ -54,15 +54,23 @@ def read_records(
     accept: Callable[[str], bool] = lambda _: True,
     caps: ReadCaps | None = None,
     options: Mapping[str, str] | None = None,
+    offset: int = 0,
+    first: int = 0,
+    end: int = -1,
 ) -> Iterator[Document | DeadLetter]:
     """Read every record of one input; one item for each, in the order in which they stand.
 
     ``stream`` holds the raw bytes, compressed or not: compression is told from them, not from
-    ``name``, which is only used in messages. Raises ``ValueError`` at once for an unknown kind or
-    option; no bytes in ``stream`` make the iterator raise, errors of the stream itself do.
+    ``name``, which is only used in messages. For a part of a file, ``stream`` stands at byte
+    ``offset``, where the record at position ``first`` begins; the caller stops at position ``end``
+    (Parquet needs the whole file, and skips by itself).
+
+    Raises ``ValueError`` at once for an unknown kind or option; no bytes in ``stream`` make the
+    iterator raise, errors of the stream itself do.
     """
     chosen = dict(options or {})
     check_options(kind, chosen)
     return _READERS[kind][0](
-        stream, Input(name, source, identify, accept, caps or ReadCaps(), chosen)
+        stream,
+        Input(name, source, identify, accept, caps or ReadCaps(), chosen, offset, first, end),
     )

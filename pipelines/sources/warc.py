@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from filters.cap import TimeCapExceeded, time_cap
 from filters.content_encoding import ContentCodingError
 from filters.document import DeadLetter, Document
 from filters.http_message import HttpMessage, parse_http_response, payload, split_content_type
@@ -28,12 +29,21 @@ _METADATA = {
 
 def read_warc(stream: BinaryIO, given: Input) -> Iterator[Document | DeadLetter]:
     """One item for each record, in file order; see ``pipelines.sources.records.read_records``."""
-    window = Window(decoded_blocks(stream))
-    for position, frame in enumerate(frames(window, given.caps)):
+    window = Window(decoded_blocks(stream, given.offset))
+    for position, frame in enumerate(frames(window, given.caps), given.first):
         if isinstance(frame, Damage):
             yield given.dead(position, frame.error, frame.message)
         elif given.accept(given.identify(position)):
-            yield _document(frame, position, given)
+            yield _in_time(frame, position, given)
+
+
+def _in_time(frame: Frame, position: int, given: Input) -> Document | DeadLetter:
+    try:
+        with time_cap(given.caps.max_seconds):
+            return _document(frame, position, given)
+    except TimeCapExceeded as error:
+        where = f"record at offset {frame.offset} {error}"
+        return given.dead(position, type(error).__name__, where, _url(frame.headers))
 
 
 def _document(frame: Frame, position: int, given: Input) -> Document | DeadLetter:
@@ -57,7 +67,10 @@ def _document(frame: Frame, position: int, given: Input) -> Document | DeadLette
             decoded = payload(message, given.caps.max_expanded_bytes)
         except ContentCodingError as error:
             return given.dead(
-                position, type(error).__name__, f"record at offset {frame.offset}: {error}"
+                position,
+                type(error).__name__,
+                f"record at offset {frame.offset}: {error}",
+                _url(headers),
             )
         body, truncated = decoded.data, truncated or decoded.truncated
     elif not mime:
@@ -65,7 +78,7 @@ def _document(frame: Frame, position: int, given: Input) -> Document | DeadLette
     return page_document(
         given,
         position,
-        url=headers.get("warc-target-uri", "").strip("<> "),
+        url=_url(headers),
         record_type=record_type,
         payload=body,
         declared_mime=mime,
@@ -76,6 +89,10 @@ def _document(frame: Frame, position: int, given: Input) -> Document | DeadLette
         metadata=metadata,
         decode_payload=record_type in _WITH_CONTENT,
     )
+
+
+def _url(headers: dict[str, str]) -> str:
+    return headers.get("warc-target-uri", "").strip("<> ")
 
 
 def _holds_http_response(record_type: str, mime: str, block: bytes) -> bool:

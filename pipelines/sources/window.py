@@ -74,6 +74,13 @@ class Window:
             return absolute
         return self._members[0][1] if self._members else 0
 
+    def starts_member(self, position: int) -> bool:
+        """Whether a reader that starts in the raw input can begin at this position."""
+        if not self._compressed:
+            return True
+        absolute = self._base + position
+        return any(start == absolute for start, _ in self._members)
+
     def member_start_after(self, position: int, end: int, prefix: bytes) -> int:
         """Where the first member with ``prefix`` begins in ``data`` after ``position``, or -1."""
         for absolute, _ in self._members:

@@ -1,0 +1,60 @@
+"""Beam's counters: what an engine shows while the job runs, and what must equal the manifest.
+
+``progress`` counts what workers did, again after a failure. ``documents`` counts how documents
+ended, from the accounts that the manifest adds up, once an input: read, kept, rejected, dead; for
+each stage ``STAGE.in``, ``.dropped``, ``.dead``, ``.out``; for each rule ``removed by RULE``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from apache_beam.metrics.metric import Metrics, MetricsFilter
+
+from filters.batch import Batch
+
+PROGRESS = "progress"
+DOCUMENTS = "documents"
+PASSED = "documents that passed the rules on one document"
+_ENDS = ("read", "kept", "rejected", "dead")
+
+
+def batch(measured: Batch, kept: int) -> None:
+    """Count a batch that was measured and stored."""
+    Metrics.counter(PROGRESS, "batches").inc()
+    Metrics.counter(PROGRESS, "records read").inc(measured.end - measured.first)
+    Metrics.counter(PROGRESS, PASSED).inc(kept)
+    for stage, seconds in measured.seconds.items():
+        Metrics.counter(PROGRESS, f"milliseconds in {stage}").inc(round(seconds * 1000))
+
+
+def account(account: Mapping[str, Any]) -> None:
+    """Count the account of an input that is finished."""
+    for name, value in counters_of(account).items():
+        Metrics.counter(DOCUMENTS, name).inc(value)
+
+
+def counters_of(account: Mapping[str, Any]) -> dict[str, int]:
+    """What the counters of ``DOCUMENTS`` must show for an account, of an input or of a run."""
+    found = {end: account["counts"].get(end, 0) for end in _ENDS}
+    for stage, row in account["stages"].items():
+        found.update({f"{stage}.{name}": count for name, count in row.items()})
+    for rule, row in account["rules"].items():
+        found[f"removed by {rule}"] = row.get("removed", 0)
+    return {name: count for name, count in found.items() if count}
+
+
+def counted(result: Any, namespace: str) -> Counter[str]:
+    """The counters of a pipeline's result, where its runner gives any: committed, or attempted."""
+    try:
+        found = result.metrics().query(MetricsFilter().with_namespace(namespace))
+    except Exception:
+        # Runners without metrics raise errors of their own, and may lose them after the job.
+        return Counter()
+    total: Counter[str] = Counter()
+    for row in found["counters"]:
+        value = row.committed if row.committed is not None else row.attempted
+        total[row.key.metric.name] += value or 0
+    return total
