@@ -106,7 +106,7 @@ def perform(arguments: argparse.Namespace) -> int:
                 counters = run_on_engine(engine, run, found, console.show, console.say)
         manifest = conclude.conclude(run, found)
     seconds = files.read_json(conclude.timing_file(run.output))["seconds"]
-    print_funnel(manifest, run.output, seconds)
+    print_funnel(manifest, arguments.output, seconds)
     print_counters(manifest, counters)
     return 0
 
@@ -150,8 +150,8 @@ def plan(arguments: argparse.Namespace) -> tuple[Run, list[Input]]:
     size = sum(item.size for item in found)
     run = Run(
         recipe=recipe,
-        output=arguments.output,
-        work=work,
+        output=files.absolute(arguments.output),
+        work=files.absolute(work),
         sample=arguments.sample,
         seed=arguments.seed,
         partitions=partitions(size),

@@ -60,6 +60,11 @@ def is_local(path: str) -> bool:
     return FileSystems.get_scheme(path) is None
 
 
+def absolute(path: str) -> str:
+    """A path that means the same file to a worker that runs in another folder."""
+    return os.path.abspath(path) if is_local(path) else path
+
+
 def open_raw(path: str) -> BinaryIO:
     """Open for reading without Beam's decompression, which is many times slower than ours."""
     if is_local(path):

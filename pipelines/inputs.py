@@ -219,7 +219,7 @@ def find(
     with ThreadPoolExecutor(16) as threads:
         prints = list(threads.map(lambda row: _fingerprint(row[1], row[3]), singles))
     found = [
-        Input(mark.hex(), source, this, name, (path,), size, updated)
+        Input(mark.hex(), source, this, name, (files.absolute(path),), size, updated)
         for (this, path, name, size, updated), mark in zip(singles, prints, strict=True)
     ]
     pages.sort(key=lambda row: row[1])
@@ -231,7 +231,7 @@ def find(
                 source=source,
                 kind="html",
                 name=group[0][1] if len(group) == 1 else f"{group[0][1]} and {len(group) - 1} more",
-                paths=tuple(row[0] for row in group),
+                paths=tuple(files.absolute(row[0]) for row in group),
                 size=sum(row[2] for row in group),
                 updated=max(row[3] for row in group),
                 names=tuple(row[1] for row in group),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from apache_beam.metrics.metric import Metrics, MetricsFilter
+from apache_beam.metrics.metric import Metrics
 
 from filters.batch import Batch
 
@@ -48,13 +48,19 @@ def counters_of(account: Mapping[str, Any]) -> dict[str, int]:
 
 def counted(result: Any, namespace: str) -> Counter[str]:
     """The counters of a pipeline's result, where its runner gives any: committed, or attempted."""
+    # The portable runner keeps its first answer, and would give it again at the end of the job.
+    if getattr(result, "_metrics", None) is not None:
+        result._metrics = None
     try:
-        found = result.metrics().query(MetricsFilter().with_namespace(namespace))
+        # Not with a filter: Beam's own fails on metrics without a step, which some runners give.
+        found = result.metrics().query()
     except Exception:
         # Runners without metrics raise errors of their own, and may lose them after the job.
         return Counter()
     total: Counter[str] = Counter()
     for row in found["counters"]:
+        if row.key.metric.namespace != namespace:
+            continue
         value = row.committed if row.committed is not None else row.attempted
         total[row.key.metric.name] += value or 0
     return total
