@@ -163,9 +163,7 @@ def cluster(taskmanagers: int = 2, environment: Mapping[str, str] | None = None)
 
 
 @contextlib.contextmanager
-def _running(
-    name: str, parallelism: int, environment: Mapping[str, str] | None
-) -> Iterator[Flink]:
+def _running(name: str, parallelism: int, environment: Mapping[str, str] | None) -> Iterator[Flink]:
     with workspace(name) as folder:
         flink = Flink(
             folder, free_port(), free_port(), free_port(), parallelism,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from pathlib import Path
 
 START_SECONDS = 90.0
 LOG_LINES = 15
-_PR_SET_PDEATHSIG = 1
 
 
 class NotStarted(RuntimeError):
@@ -36,10 +34,10 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _end_with_parent() -> None:
-    """In the child: be killed when the process that started it is gone, however it went."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _ending_with_parent() -> list[str]:
+    """Before a command: it is killed when the process that started it is gone, however it went."""
+    program = shutil.which("setpriv")
+    return [program, "--pdeathsig", "KILL"] if program else []
 
 
 class Service:
@@ -56,14 +54,13 @@ class Service:
         self.log = folder / f"{name}.log"
         with open(self.log, "ab") as out:
             self.process = subprocess.Popen(
-                list(command),
+                [*_ending_with_parent(), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 cwd=folder,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
             )
 
     @property

@@ -66,6 +66,7 @@ class _Watchdog:
         self._fired: list[_Watch] = []
         self._wakes_at = 0.0
         self._thread: threading.Thread | None = None
+        self._armed = False
         self.hang_seconds = hang_seconds
 
     def begin(self, watch: _Watch) -> None:
@@ -77,6 +78,9 @@ class _Watchdog:
             while self._watches and self._watches[0].over:
                 heapq.heappop(self._watches)
             heapq.heappush(self._watches, watch)
+            if not self._armed:
+                # At once: native code may begin before the watchdog has had a turn.
+                self._arm(True)
             if watch.deadline < self._wakes_at:
                 self._wake.notify()
 
@@ -112,15 +116,19 @@ class _Watchdog:
             os.kill(os.getpid(), HANG_SIGNAL)
 
     def _next_wake(self) -> float:
-        """When to look again. Sets the kernel's timer, or stops it where nothing is watched."""
-        waiting = [*self._watches[:1], *self._fired]
-        if self.hang_seconds is None:
-            return min((watch.deadline for watch in self._watches[:1]), default=float("inf"))
-        signal.setitimer(signal.ITIMER_REAL, self.hang_seconds if waiting else 0)
-        if not waiting:
-            return float("inf")
-        soon = time.monotonic() + self.hang_seconds / 4
-        return min([soon, *(watch.deadline for watch in self._watches[:1])])
+        """When to look again. Puts the kernel's timer off, or stops it where nothing is watched."""
+        deadlines = [watch.deadline for watch in self._watches[:1]]
+        waiting = bool(deadlines or self._fired)
+        self._arm(waiting)
+        if waiting and self.hang_seconds is not None:
+            deadlines.append(time.monotonic() + self.hang_seconds / 4)
+        return min(deadlines, default=float("inf"))
+
+    def _arm(self, on: bool) -> None:
+        """Have the kernel end this process if nobody puts it off in time; or not any more."""
+        self._armed = on
+        if self.hang_seconds is not None:
+            signal.setitimer(signal.ITIMER_REAL, self.hang_seconds if on else 0)
 
 
 _watchdog = _Watchdog()

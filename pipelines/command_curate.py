@@ -100,7 +100,7 @@ def perform(arguments: argparse.Namespace) -> int:
             counters = dict(console.counters)
         else:
             staged = stage_resources(dict(run.resources), run.work)
-            run = dataclasses.replace(run, staged=staged)
+            run = dataclasses.replace(run, staged=staged, isolated=engine.isolated)
             console.start(f"{engine.told}, work in {run.work}")
             with console:
                 counters = run_on_engine(engine, run, found, console.show, console.say)

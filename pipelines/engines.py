@@ -48,13 +48,17 @@ class EngineFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Engine:
-    """A runner and the options to submit with. ``told`` describes it in one line."""
+    """A runner and the options to submit with. ``told`` describes it in one line.
+
+    ``isolated``: its Python workers are processes of their own.
+    """
 
     name: str
     runner: str
     options: tuple[str, ...]
     workers: int | None
     own_pool: bool = False
+    isolated: bool = False
     prism: str = ""
 
     @property
@@ -97,7 +101,9 @@ def choose(arguments: argparse.Namespace) -> Engine:
         given += ["--num_workers", str(workers)]
     here = name == "prism" or (name == "flink" and _is_here(named))
     own_pool = here and not named.environment_type
-    engine = Engine(name, runner, tuple(given), workers, own_pool, prism)
+    apart = (named.environment_type or "LOOPBACK").upper() != "LOOPBACK"
+    isolated = own_pool or apart or runner == "DataflowRunner"
+    engine = Engine(name, runner, tuple(given), workers, own_pool, isolated, prism)
     _check_runner(engine)
     return engine
 

@@ -27,7 +27,7 @@ from filters.decontamination.hits import best_hit
 from filters.document import DeadLetter, Decision, Document, Edit
 from filters.rules import decide, removed_by
 from filters.stages import FINISH
-from pipelines import attempts, files, metrics, progress, tables
+from pipelines import attempts, files, guard, metrics, progress, tables
 from pipelines.account import Account
 from pipelines.decide import evidence_of, local_decisions
 from pipelines.inputs import Input
@@ -88,6 +88,7 @@ NOTHING = Verdicts()
 
 def finish_input(key: str, blob: bytes, run: Run) -> Keyed:
     """Write the final files of one input, unless they are there for just these verdicts."""
+    guard.prepare(run)
     item = load_input(run.input_file(key))
     state = run.finished_hash(item, blob)
     done = finished(run, item, state)

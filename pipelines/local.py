@@ -21,7 +21,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from pipelines import attempts, files
@@ -160,7 +160,7 @@ class Pool:
         os.set_blocking(worker.output.fileno(), False)
         self._selector.register(worker.output, selectors.EVENT_READ, worker)
         self._workers.append(worker)
-        order = (self._run, files.store_options())
+        order = (replace(self._run, isolated=True), files.store_options())
         worker.send(base64.b64encode(pickle.dumps(order)).decode())
 
     def _listen(self, queue: deque[Task]) -> None:

@@ -60,6 +60,7 @@ class Run:
     ``partitions`` spreads the keys of global stages; results do not depend on it.
     ``resources`` maps files the recipe names to the SHA-256 of their content, and ``staged`` to
     where workers find them. ``token`` tells this submission from others into the same folders.
+    ``isolated``: workers are processes of their own, which a page may take down.
     """
 
     recipe: Recipe
@@ -71,6 +72,7 @@ class Run:
     resources: tuple[tuple[str, str], ...] = ()
     staged: tuple[tuple[str, str], ...] = ()
     token: str = ""
+    isolated: bool = False
 
     # --- stages -----------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from filters.batch import Batch, apply
 from filters.rules import decide, removed_by
 from filters.stages import EXTRACT
-from pipelines import attempts, files, metrics, progress, tables
+from pipelines import attempts, files, guard, metrics, progress, tables
 from pipelines.inputs import Input
 from pipelines.parts import split_input
 from pipelines.read import read_batches
@@ -97,6 +97,7 @@ Carried = tuple[str, Batch]
 
 def read_with_input(text: str, run: Run) -> Iterator[Carried]:
     """The batches of an input, each beside the input's description."""
+    guard.prepare(run)
     item = Input.from_json(text)
     files.write_bytes(run.input_file(item.key), text.encode())
     started = time.perf_counter()

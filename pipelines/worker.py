@@ -19,8 +19,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from filters import cap
-from pipelines import files, memory, metrics, progress
+from pipelines import files, guard, metrics, progress
 from pipelines.curate import ResolveInputs
 from pipelines.finish import WriteDocuments
 from pipelines.inputs import Input
@@ -35,11 +34,10 @@ def main() -> None:
     channel = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     progress.listen(channel)
-    memory.volunteer()
     # The line comes from the process that started this one, over its own pipe.
     run, options = pickle.loads(base64.b64decode(sys.stdin.readline()))
     files.use_store_options(options)
-    cap.end_when_hanging(run.recipe.caps.hang_seconds)
+    guard.prepare(run)
     threading.Thread(target=_beat, daemon=True).start()
     progress.tell("ready")
     for line in sys.stdin:

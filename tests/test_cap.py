@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -91,3 +94,52 @@ def test_errors_of_the_block_pass_through():
 def test_a_cap_must_be_positive(seconds):
     with pytest.raises(ValueError, match="must be above 0"):
         time_cap(seconds)
+
+
+# --- hanging ------------------------------------------------------------------------------------
+
+IN_PYTHON_SLEEP = "import time; time.sleep(60)"
+WITHOUT_PYTHON = "import re; re.match('(a+)+$', 'a' * 64 + 'b')"
+
+
+def run_under_a_hang_limit(block: str, before: str = "pass") -> int:
+    """The exit code of a process that runs a block in a thread, under a cap and a hang limit."""
+    script = f"""
+import threading
+from filters.cap import end_when_hanging, time_cap
+end_when_hanging(1.0)
+def work():
+    with time_cap(5):
+        {before}
+    with time_cap(0.2):
+        {block}
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    return subprocess.run(
+        [sys.executable, "-c", script], check=False, stderr=subprocess.DEVNULL, timeout=60
+    ).returncode
+
+
+@pytest.mark.parametrize("block", [IN_PYTHON_SLEEP, WITHOUT_PYTHON])
+@pytest.mark.parametrize("before", ["pass", "import time; time.sleep(0.5)"])
+def test_native_code_that_does_not_come_back_ends_the_process(block, before):
+    assert run_under_a_hang_limit(block, before) == -signal.SIGALRM
+
+
+def test_blocks_in_time_never_end_the_process():
+    loop = "\n        ".join(["import time", "for _ in range(8): time.sleep(0.02)"])
+    assert run_under_a_hang_limit("pass", loop) == 0
+
+
+def test_an_idle_process_is_not_ended():
+    script = """
+import time
+from filters.cap import end_when_hanging, time_cap
+end_when_hanging(0.2)
+with time_cap(0.1):
+    pass
+time.sleep(1)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
