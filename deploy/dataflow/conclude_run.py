@@ -20,7 +20,7 @@ from pipelines.cli import parser
 from pipelines.command_curate import plan
 from pipelines.console import print_funnel
 from pipelines.inputs_error import InputError
-from pipelines.recipe import RecipeError
+from pipelines.yaml_tree import RecipeError
 
 
 def main(arguments: Sequence[str]) -> int:

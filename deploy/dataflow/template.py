@@ -17,7 +17,7 @@ from pipelines import conclude
 from pipelines.cli import parser
 from pipelines.command_curate import plan
 from pipelines.inputs_error import InputError
-from pipelines.recipe import RecipeError
+from pipelines.yaml_tree import RecipeError
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
