@@ -10,11 +10,12 @@ the job goes on from the work directory.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 import pipelines.quiet  # noqa: F401 - before Beam is imported
-from pipelines import conclude
+from pipelines import conclude, files
 from pipelines.account import ConservationError
 from pipelines.cli import parser
 from pipelines.command_curate import plan
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     known = parser().parse_args(["curate", *arguments])
     try:
         run, found = plan(known)
+        # This process did not submit the job, so it has no claim to check.
+        run = dataclasses.replace(run, token="")
         manifest = conclude.conclude(run, found)
     except (InputError, RecipeError) as error:
         print(f"conclude_run: {error}", file=sys.stderr)
@@ -35,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     except ConservationError as error:
         print(f"conclude_run: {error}", file=sys.stderr)
         return 3
-    print_funnel(manifest, run.output, {})
+    seconds = files.read_json(conclude.timing_file(run.output))["seconds"]
+    print_funnel(manifest, run.output, seconds)
     return 0
 
 

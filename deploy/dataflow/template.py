@@ -9,6 +9,7 @@ begins only after this program has ended. What ``cidermill curate`` does after t
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from pipelines import conclude
 from pipelines.cli import parser
 from pipelines.command_curate import plan
 from pipelines.inputs_error import InputError
+from pipelines.resources import stage_resources
 from pipelines.yaml_tree import RecipeError
 
 
@@ -44,13 +46,15 @@ def launch(arguments: Sequence[str]) -> None:
         raise InputError(
             "--runner is local, which is no Beam runner; the launcher gives DataflowRunner"
         )
-    # The pipeline first: with its options Beam's file systems can list the inputs.
     # No main session: all functions are in modules of the image, and this file is in no worker.
     options = PipelineOptions(
         [f"--runner={known.runner}", "--no_save_main_session", *known.beam_options]
     )
+    # First, for with these options Beam's file systems can list the inputs.
     pipeline = beam.Pipeline(options=options)
     run, found = plan(known)
+    staged = stage_resources(dict(run.resources), run.work)
+    run = dataclasses.replace(run, staged=staged, isolated=known.runner == "DataflowRunner")
     conclude.begin(run)
     _ = curate(pipeline, found, run)
     pipeline.run()
