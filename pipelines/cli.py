@@ -75,10 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     top = parser()
     known, rest = top.parse_known_args(arguments)
-    if rest and known.command != "curate":
-        top.error(f"unrecognized arguments: {' '.join(rest)}")
     known.beam_options = rest
     try:
+        if known.command != "curate":
+            command_curate.set_store_options(rest, strict=True)
         return int(known.perform(known))
     except (InputError, RecipeError, NotFound) as error:
         return _fail(error, 2)

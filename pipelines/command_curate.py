@@ -87,7 +87,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def perform(arguments: argparse.Namespace) -> int:
     """Plan, perform and conclude a run."""
     engine = None if arguments.runner == LOCAL else choose(arguments)
-    _set_store_options(arguments.beam_options, strict=engine is None)
+    set_store_options(arguments.beam_options, strict=engine is None)
     run, found = plan(arguments)
     with _only_run(run.work), _only_run(run.output), _signals():
         conclude.begin(run)
@@ -111,8 +111,8 @@ def perform(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _set_store_options(given: Sequence[str], *, strict: bool) -> None:
-    """Have the file systems of this process use Beam's options.
+def set_store_options(given: Sequence[str], *, strict: bool) -> None:
+    """Have the file systems of this process use Beam's options, such as ``--s3_endpoint_url``.
 
     Raises:
       InputError: ``strict``, and an option is none that Beam knows.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from pipelines import files
 from pipelines.run import TABLES
 
 
@@ -20,11 +21,20 @@ class NotFound(LookupError):
 
 def _table(output: str, name: str) -> ds.Dataset | None:
     """One table of a run, or ``None`` where the run has no such files."""
-    folder = os.path.join(output, name)
-    if not os.path.isdir(folder):
+    paths = [path for path, _, _ in files.listing(files.join(output, name, "*.parquet"))]
+    if not paths:
         return None
-    table = ds.dataset(folder, format="parquet")
-    return table if table.files else None
+    if files.is_local(output):
+        return ds.dataset(paths, format="parquet")
+    return _remote_table(tuple(paths))
+
+
+@functools.cache
+def _remote_table(paths: tuple[str, ...]) -> ds.Dataset:
+    """Tables of a store; Arrow reads what it needs of them through Beam's file systems."""
+    kind = ds.ParquetFileFormat()
+    parts = [kind.make_fragment(pa.PythonFile(files.open_raw(path), mode="r")) for path in paths]
+    return ds.FileSystemDataset(parts, parts[0].physical_schema, kind)
 
 
 def find(output: str, key: str) -> dict[str, list[dict[str, Any]]]:
@@ -96,7 +106,7 @@ def explain(output: str, key: str) -> Iterator[str]:
     """The story of each record with this URL or id, line by line."""
     found = find(output, key)
     ids = sorted({row["id"] for rows in found.values() for row in rows})
-    if not os.path.exists(os.path.join(output, "manifest.json")):
+    if not files.exists(files.join(output, "manifest.json")):
         yield "(this run is not finished: its tables may be those of an earlier one)"
     for number, identifier in enumerate(ids):
         if number:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import pickle
 import sys
@@ -18,6 +19,7 @@ from functools import partial
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import files, guard, metrics, progress
 from pipelines.curate import ResolveInputs
@@ -38,6 +40,8 @@ def main() -> None:
     run, options = pickle.loads(base64.b64decode(sys.stdin.readline()))
     files.use_store_options(options)
     guard.prepare(run)
+    # The supervisor tells of an error in one line; Beam would print its traceback as well.
+    logging.disable(logging.CRITICAL)
     threading.Thread(target=_beat, daemon=True).start()
     progress.tell("ready")
     for line in sys.stdin:
@@ -68,7 +72,9 @@ def _beat() -> None:
 def perform(task: dict[str, Any], run: Run) -> None:
     """Run one slice of the graph: ``split``, ``screen``, ``resolve`` or ``finish`` some inputs."""
     inputs: list[str] = task["inputs"]
-    pipeline = beam.Pipeline(runner="FnApiRunner")
+    # A pipeline sets the options of this process's file systems, so it gets those they have.
+    options = PipelineOptions.from_dictionary(files.store_options())
+    pipeline = beam.Pipeline(runner="FnApiRunner", options=options)
     _BUILD[task["task"]](pipeline, inputs, run)
     result = pipeline.run()
     result.wait_until_finish()

@@ -29,7 +29,7 @@ _METADATA = {
 
 def read_warc(stream: BinaryIO, given: Input) -> Iterator[Document | DeadLetter]:
     """One item for each record, in file order; see ``pipelines.sources.records.read_records``."""
-    window = Window(decoded_blocks(stream, given.offset))
+    window = Window(decoded_blocks(stream, given.offset), given.offset)
     for position, frame in enumerate(frames(window, given.caps), given.first):
         if isinstance(frame, Damage):
             yield given.dead(position, frame.error, frame.message)

@@ -18,12 +18,12 @@ class Window:
 
     ``data[position:]`` are the bytes not yet consumed. Once a block reports damage, ``damage``
     holds it and no more bytes are taken until ``pass_damage``: a record must not be stitched
-    together across lost bytes.
+    together across lost bytes. ``base`` is where an uncompressed input begins in its file.
     """
 
-    def __init__(self, blocks: Iterator[Block]) -> None:
+    def __init__(self, blocks: Iterator[Block], base: int = 0) -> None:
         self._blocks = blocks
-        self._base = 0
+        self._base = base
         self._members: deque[tuple[int, int]] = deque()
         self._compressed = True
         self.data = bytearray()
