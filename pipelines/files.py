@@ -209,6 +209,17 @@ def exists(path: str) -> bool:
     return _persist(path, lambda: bool(FileSystems.exists(path)))
 
 
+def size(path: str) -> int | None:
+    """The bytes of a file, or ``None`` where there is none."""
+    try:
+        if is_local(path):
+            return os.path.getsize(path)
+        found = listing(path)
+        return found[0][1] if found else None
+    except FileNotFoundError:
+        return None
+
+
 def listing(pattern: str) -> list[tuple[str, int, float]]:
     """Path, size in bytes and time of change of every file that matches, sorted by path."""
 

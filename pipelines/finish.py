@@ -103,7 +103,7 @@ def finish_input(key: str, blob: bytes, run: Run) -> Keyed:
 
 
 def finished(run: Run, item: Input, state: str) -> dict[str, Any] | None:
-    """The marker of an input whose final files are present and belong to ``state``."""
+    """The marker of an input whose final files are there, whole, and belong to ``state``."""
     path = run.finished_marker(item.key)
     if not files.exists(path):
         return None
@@ -111,7 +111,8 @@ def finished(run: Run, item: Input, state: str) -> dict[str, Any] | None:
     if marker["state"] != state:
         return None
     present = all(
-        files.exists(run.table(table, item.key, item.source)) for table in marker["files"]
+        files.size(run.table(table, item.key, item.source)) == facts["bytes"]
+        for table, facts in marker["files"].items()
     )
     return marker if present else None
 

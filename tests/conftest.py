@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 import pipelines.quiet  # noqa: F401 - before Beam is imported
+from engines import fetch
 from pipelines.cli import main
 from pipelines.conclude import TIMING
 
@@ -16,7 +17,32 @@ from pipelines.conclude import TIMING
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
+ENGINE_TESTS = Path(__file__).resolve().parent / "engines"
+NEEDS = {
+    "prism": fetch.prism_program,
+    "store": fetch.store_program,
+    "flink": fetch.job_service_classes,
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--engines", action="store_true", help="also test on real engines")
+
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if ENGINE_TESTS not in item.path.parents:
+            continue
+        if not config.getoption("--engines"):
+            item.add_marker(pytest.mark.skip(reason="engines: run `make test-engines`"))
+        for mark in item.iter_markers("needs"):
+            for name in mark.args:
+                if not NEEDS[name]().exists():
+                    reason = f"{name} is absent: run `make engines`"
+                    item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def digests(output: Path) -> dict[str, str]:

@@ -1,0 +1,131 @@
+"""Processes killed at random moments: the same bytes in the end, nothing lost, nothing double.
+
+``CIDERMILL_KILLS`` sets how many moments each test takes; ten were taken for the figures in
+docs/scale.md, and two are enough to see a change for the worse.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+
+import pytest
+from chaos import kill_one, run_with_kills, stop_group
+from conftest import digests
+from engine_runs import command, curate, no_leftovers
+from poisoned import environment
+
+from engines import flink
+from engines.processes import children, descendants
+
+KILLS = int(os.environ.get("CIDERMILL_KILLS", "2"))
+
+
+def assert_same(output, samples_run) -> None:
+    assert digests(output) == digests(samples_run)
+    assert no_leftovers(output)
+
+
+def runs(count: int, once) -> None:
+    """Repeat ``once(number)``, which gives how many kills it made, until there were enough."""
+    made = number = 0
+    while made < count:
+        made += once(number)
+        number += 1
+        assert number <= 4 * count, f"only {made} of {count} kills met a run that still went on"
+
+
+@pytest.mark.needs("flink")
+def test_taskmanagers_killed(samples_run, tmp_path):
+    def once(number: int) -> int:
+        output = tmp_path / str(number)
+
+        def kill() -> bool:
+            victim = cluster.taskmanagers.pop(0)
+            victim.kill()
+            cluster.start_taskmanager()
+            return True
+
+        code, struck, said = run_with_kills(output, cluster.options(), kill, KILLS, number)
+        assert code == 0, said
+        assert_same(output, samples_run)
+        return struck
+
+    with flink.cluster(2) as cluster:
+        runs(KILLS, once)
+
+
+@pytest.mark.needs("flink")
+def test_python_workers_killed(samples_run, tmp_path):
+    def once(number: int) -> int:
+        output = tmp_path / str(number)
+
+        def kill() -> bool:
+            return kill_one([pid for pool in cluster.pools for pid in children(pool.pid)])
+
+        code, struck, said = run_with_kills(output, cluster.options(), kill, KILLS, number)
+        assert code == 0, said
+        assert_same(output, samples_run)
+        return struck
+
+    with flink.cluster(2) as cluster:
+        runs(KILLS, once)
+
+
+@pytest.mark.needs("flink")
+def test_the_submitting_process_killed_and_the_same_command_again(samples_run, tmp_path):
+    chance = random.Random(5)
+    output = tmp_path / "out"
+    struck = 0
+    with flink.cluster(2) as cluster:
+        words = command(str(output), *cluster.options())
+        for _ in range(KILLS):
+            process = subprocess.Popen(
+                words, env=environment("none"), start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            time.sleep(chance.uniform(3, 20))
+            struck += process.poll() is None
+            stop_group(process)
+        done = curate(str(output), *cluster.options())
+    assert done.returncode == 0, done.stderr
+    assert struck
+    assert_same(output, samples_run)
+
+
+@pytest.mark.needs("flink")
+def test_the_jobmanager_killed_and_the_same_command_again(samples_run, tmp_path):
+    output = tmp_path / "out"
+    with flink.cluster(2) as cluster:
+
+        def kill() -> bool:
+            assert cluster.jobmanager is not None
+            cluster.jobmanager.kill()
+            return True
+
+        code, struck, said = run_with_kills(output, cluster.options(), kill, 1, 3)
+        assert (code, struck) == (1, 1)
+        assert said.strip().splitlines()[-1].startswith("cidermill: flink ")
+        cluster.start_jobmanager()
+        cluster.wait_for_slots(2)
+        done = curate(str(output), *cluster.options())
+    assert done.returncode == 0, done.stderr
+    assert_same(output, samples_run)
+
+
+def test_workers_of_the_local_supervisor_killed(samples_run, tmp_path):
+    def once(number: int) -> int:
+        output = tmp_path / str(number)
+        own = os.getpid()
+
+        def kill() -> bool:
+            return kill_one([pid for child in children(own) for pid in descendants(child)])
+
+        code, struck, said = run_with_kills(output, ["--workers", "2"], kill, 3, number)
+        assert code == 0, said
+        assert_same(output, samples_run)
+        return struck
+
+    runs(KILLS, once)
