@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pipelines import conclude
 from pipelines.inputs import Input
-from pipelines.metrics import PASSED, counters_of
+from pipelines.metrics import BEGUN, FINISHED, PASSED, counters_of
 from pipelines.run import Run
 
 LOG_SECONDS = 10.0
@@ -101,6 +101,10 @@ class Console:
     def show(self, counters: Mapping[str, int]) -> None:
         """Show an engine's counters of progress."""
         if time.monotonic() - self._said < LOG_SECONDS:
+            return
+        if FINISHED in counters:
+            begun, finished = counters.get(BEGUN, 0), counters[FINISHED]
+            self._line(f"{begun} inputs and parts begun, {finished} finished")
             return
         spent = time.monotonic() - self._began
         read = counters.get("records read", 0)

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,8 @@ takes them down on an engine which does not try again itself."""
 
 POLL_SECONDS = 2.0
 START_SECONDS = 60.0
+LISTING_SHARE = 20
+"""Of the time between two looks into the work directory, one part in so many may be the look."""
 
 Show = Callable[[dict[str, int]], None]
 
@@ -183,7 +186,7 @@ def _submit(
         pipeline = beam.Pipeline(options=options)
         _ = curate(pipeline, found, run)
         result = pipeline.run()
-        watch = _Watch(result, show)
+        watch = _Watch(result, run, show)
         try:
             state = result.wait_until_finish()
         except BaseException:
@@ -197,6 +200,18 @@ def _submit(
     if state not in (None, PipelineState.DONE):
         raise EngineFailed(f"{engine.name}: the job ended as {state}")
     return dict(metrics.counted(result, metrics.DOCUMENTS))
+
+
+def _stored_progress(run: Run) -> Counter[str]:
+    """How many inputs and parts of inputs have been begun and finished, by their files."""
+    with contextlib.suppress(OSError):
+        return Counter(
+            {
+                metrics.BEGUN: len(files.listing(files.join(run.work, "inputs", "*.json"))),
+                metrics.FINISHED: len(files.listing(files.join(run.work, "finished", "*.json"))),
+            }
+        )
+    return Counter()
 
 
 def _cancel(result: Any) -> None:
@@ -216,6 +231,7 @@ class _Watch:
     """Asks a running job for its counters, in a thread of its own."""
 
     result: Any
+    run: Run
     show: Show
     _ended: threading.Event = field(default_factory=threading.Event)
 
@@ -224,9 +240,15 @@ class _Watch:
         self._thread.start()
 
     def _poll(self) -> None:
-        while not self._ended.wait(POLL_SECONDS):
+        pause = POLL_SECONDS
+        while not self._ended.wait(pause):
             found = metrics.counted(self.result, metrics.PROGRESS)
-            if found and not self._ended.is_set():
+            if not found:
+                # Flink's job service gives none before the end; what is stored tells as well.
+                started = time.monotonic()
+                found = _stored_progress(self.run)
+                pause = max(POLL_SECONDS, LISTING_SHARE * (time.monotonic() - started))
+            if not self._ended.is_set():
                 self.show(dict(found))
 
     def stop(self) -> None:

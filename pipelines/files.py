@@ -21,6 +21,8 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.s3 import share_clients
+
 PIECE = 1 << 20
 
 ATTEMPTS = 5
@@ -96,6 +98,8 @@ def _persist(path: str, operation: Callable[[], Result]) -> Result:
       FileNotFoundError: there is no such object.
       OSError: it failed ``ATTEMPTS`` times; the message names the path and the last error.
     """
+    if path.startswith("s3://"):
+        share_clients()
     for attempt in range(ATTEMPTS):
         try:
             return operation()

@@ -18,6 +18,8 @@ from filters.batch import Batch
 PROGRESS = "progress"
 DOCUMENTS = "documents"
 PASSED = "documents that passed the rules on one document"
+BEGUN = "inputs begun"
+FINISHED = "inputs finished"
 _ENDS = ("read", "kept", "rejected", "dead")
 
 
