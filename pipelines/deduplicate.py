@@ -2,28 +2,78 @@
 
     (key, verdicts) -> RemoveExactDuplicates -> RemoveNearDuplicates -> (key, verdicts)
 
-What crosses a shuffle: 46 bytes a document for exact duplicates; 16 bytes a document and band for
-candidates; and, only for documents that share a band with another, the signature. Grouping keys
-are hash partitions, values are packed arrays, and results depend neither on the number of
-partitions nor on the order of anything.
+Grouping keys are hash partitions, or inputs where verdicts go back to them; values are packed
+arrays; and results depend neither on the number of partitions nor on the order of anything. What
+crosses each shuffle, and what the largest key holds of it. The example: 1.4e9 documents come
+here, 256 partitions, 30 % of documents share a band with another (4.2e8 candidates), 14 bands of
+8, inputs of 40,000 documents.
+
+    shuffle            bytes                                    rows at a key   example
+    Group contents     46 a document                            1 / 256         252 MB
+    Group bands        16 a document and band                   1 / 256          88 MB
+    Group edges        16 an edge; 5 edges a candidate were     1 / 256         131 MB
+                       measured, 13 is the most (bands - 1)                    (341 MB)
+    Large star n       32 an edge; .9 edges a candidate left    1 / 256          47 MB + star
+    Small star n       16 an edge                               1 / 256          24 MB
+    Settle             32 an edge                               1 / 256          47 MB + star
+    Group remainder    16 an edge                               all             MAX_EDGES: 537 MB
+    Group settled      16 a candidate, 16 a node of the         1 / 256          26 MB + star
+                       remainder
+    Group components   16 a candidate                           1 / 256          26 MB + star
+    Memberships        24 a candidate                           an input        .3 MB (400 MB)
+    Group members      46 + 4 a number of the signature,        1 / 4096         51 MB + part
+                       a candidate
+    Group leaders      the same, a leader of a part             1 / 4096         .. + part
+    Verdicts           29 a row                                 an input        .5 MB (490 MB)
+
+* *star*: 16 bytes (where an edge has 32: for one end) for each member of the largest component,
+  which are at one key: 1.6 GB where a component has 100 million members. A bucket of bands is at
+  one key likewise.
+* *part*: a component beyond ``parts.MAX_MEMBERS`` is compared in parts of at most so many members:
+  65 MB with 112 numbers.
+* In brackets: the worst case, every band of every candidate an edge of its own; an input of
+  16.7 million documents, which is the most that an input can have.
+* More than ``components.MAX_EDGES`` edges in the remainder end the run with an error.
+
+What a step needs at its peak, in multiples of the rows at its key (measured): contents PEAKC, bands
+PEAKB, edges and stars 6, the remainder 8, members PEAKM.
+
+With one partition, which is what a run over less than 512 MB of inputs has, all edges are at one
+key anyhow: they go to ``components.components`` at once, under the same bound, and the rounds are
+not part of the graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 
-from filters.dedup import bands, components, exact, leaders
-from filters.dedup.normalize import mix
+from filters.dedup import bands, components, exact, leaders, parts, stars, steps
+from filters.dedup.steps import ASIDE, Partitioned
 from pipelines.run import Run, input_of_reference
 from pipelines.sketch import Sketches, load_input, load_sketches
 from pipelines.verdicts import CLUSTER, EXACT, NEAR, VERDICT, Keyed, MergeByInput, rows
 
-Partitioned = tuple[int, bytes]
+MEMBER_PARTITIONS = 16
+"""Keys for signatures in each partition of the rest: their rows are 30 times as large."""
+
+GATHERED = 1 << 16
+"""Rows of an input that are split into partitions together, lest a blob be a row or two."""
+
+
+def step(label: str, function: Callable[..., Iterator[Partitioned]], **of: Any) -> beam.PTransform:
+    """A step that gives rows for partitions, under a label of its own."""
+    return label >> beam.FlatMapTuple(partial(function, **of)).with_output_types(Partitioned)
+
+
+def by_reference(function: Callable[..., Iterator[Keyed]]) -> beam.PTransform:
+    """A step that gives rows about documents back to their inputs."""
+    return beam.FlatMapTuple(function).with_output_types(Keyed)
 
 
 def takes_part(key: str, run: Run) -> bool:
@@ -43,6 +93,18 @@ def by_input(verdicts: NDArray[np.void], references: NDArray[np.uint64]) -> Iter
             yield input_of_reference(int(references[part[0]])), verdicts[part].tobytes()
 
 
+def gathered(tables: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
+    """Tables of one type, joined until they have ``GATHERED`` rows; batches have 256 at most."""
+    held: list[NDArray[np.void]] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) >= GATHERED:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
+
+
 # --- exact --------------------------------------------------------------------------------------
 
 
@@ -56,10 +118,9 @@ class RemoveExactDuplicates(beam.PTransform):  # type: ignore[misc]
     def expand(self, inputs: beam.PCollection) -> beam.PCollection:
         found = (
             inputs
-            | "Contents"
-            >> beam.FlatMapTuple(partial(contents, run=self._run)).with_output_types(Partitioned)
+            | step("Contents", contents, run=self._run)
             | "Group contents" >> beam.GroupByKey()
-            | "Choose keepers" >> beam.FlatMapTuple(choose_keepers).with_output_types(Keyed)
+            | "Choose keepers" >> by_reference(choose_keepers)
         )
         return (inputs, found) | "Verdicts" >> MergeByInput()
 
@@ -68,22 +129,21 @@ def contents(key: str, _verdicts: bytes, run: Run) -> Iterator[Partitioned]:
     """Content hash, reference, id and rank of every document of an input, by hash partition."""
     if not takes_part(key, run):
         return
-    for sketches in load_sketches(key, run, ("content",)):
-        records = np.zeros(len(sketches.number), exact.CONTENT)
-        hashes = b"".join(value or b"" for value in sketches.binary("content"))
-        records["content"] = np.frombuffer(hashes, "V16")
-        records["ref"] = sketches.references
-        records["id"] = sketches.id
-        records["source_rank"] = sketches.rank
-        records["length"] = sketches.length
-        halves = np.frombuffer(hashes, "<u8")[::2]
-        yield from _partitioned(records, halves, run.partitions)
+    tables = map(_contents, load_sketches(key, run, ("content",)))
+    for records in gathered(tables):
+        halves = np.ascontiguousarray(records["content"]).view("<u8")[::2]
+        yield from bands.split(records, bands.partition_of(halves, run.partitions)).items()
 
 
-def _partitioned(
-    records: NDArray[np.void], hashes: NDArray[np.uint64], partitions: int
-) -> Iterator[Partitioned]:
-    yield from bands.split(records, bands.partition_of(hashes, partitions)).items()
+def _contents(sketches: Sketches) -> NDArray[np.void]:
+    records = np.zeros(len(sketches.number), exact.CONTENT)
+    hashes = b"".join(value or b"" for value in sketches.binary("content"))
+    records["content"] = np.frombuffer(hashes, "V16")
+    records["ref"] = sketches.references
+    records["id"] = sketches.id
+    records["source_rank"] = sketches.rank
+    records["length"] = sketches.length
+    return records
 
 
 def choose_keepers(_partition: int, blobs: Iterable[bytes]) -> Iterator[Keyed]:
@@ -122,25 +182,27 @@ class RemoveNearDuplicates(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, inputs: beam.PCollection) -> beam.PCollection:
         run = self._run
-        placed = (
+        first = (
             inputs
-            | "Bands"
-            >> beam.FlatMapTuple(partial(band_records, run=run)).with_output_types(Partitioned)
+            | step("Bands", band_records, run=run)
             | "Group bands" >> beam.GroupByKey()
-            | "Star edges" >> beam.MapTuple(star_edges).with_output_types(Partitioned)
-            | "Group edges" >> beam.GroupByKey()
-            | "Components" >> beam.FlatMapTuple(connect).with_output_types(Keyed)
-            | "Components by input" >> beam.GroupByKey()
+            | step("Star edges", steps.star_edges, partitions=run.partitions)
+            | "Connect" >> ConnectCandidates(run.partitions)
+            | step("Members", members, run=run)
+            | "Group members" >> beam.GroupByKey()
+            | step("Choose leaders", choose_leaders, run=run)
+        )
+        again = (
+            first
+            | step("Leaders of parts", steps.ahead)
+            | "Group leaders" >> beam.GroupByKey()
+            | step("Choose again", choose_leaders, run=run)
         )
         found = (
-            placed
-            | "Members"
-            >> beam.FlatMapTuple(partial(members, run=run)).with_output_types(Partitioned)
-            | "Group members" >> beam.GroupByKey()
-            | "Choose leaders"
-            >> beam.FlatMapTuple(partial(choose_leaders, run=run)).with_output_types(Keyed)
+            first | "Near duplicates" >> by_reference(near_duplicates),
+            again | "Across parts" >> by_reference(near_duplicates),
         )
-        return (inputs, found) | "Verdicts" >> MergeByInput()
+        return (inputs, *found) | "Verdicts" >> MergeByInput()
 
 
 def band_records(key: str, verdicts: bytes, run: Run) -> Iterator[Partitioned]:
@@ -149,49 +211,105 @@ def band_records(key: str, verdicts: bytes, run: Run) -> Iterator[Partitioned]:
     if settings is None or not takes_part(key, run):
         return
     options = settings.options
-    for sketches in load_sketches(key, run, ("signature",)):
-        signed, matrix = signatures(sketches, verdicts, options.permutations)
-        if not len(signed):
-            continue
-        hashes = bands.band_hashes(matrix, options.bands, options.rows)
-        references = sketches.references[signed]
+    found = rows(verdicts)
+    gone = found["number"][found["kind"] == EXACT]
+    table = np.dtype([("node", "<u8"), ("hashes", "<u8", (options.bands,))])
+
+    def hashed() -> Iterator[NDArray[np.void]]:
+        for sketches in load_sketches(key, run, ("signature",)):
+            signed, matrix = signatures(sketches, gone, options.permutations)
+            batch = np.empty(len(signed), table)
+            batch["node"] = stars.nodes_of(sketches.references[signed])
+            batch["hashes"] = bands.band_hashes(matrix, options.bands, options.rows)
+            yield batch
+
+    for batch in gathered(hashed()):
         for band in range(options.bands):
-            records = bands.records(hashes[:, band], references)
-            for place, blob in _partitioned(records, records["hash"], run.partitions):
+            records = bands.records(batch["hashes"][:, band], batch["node"])
+            places = bands.partition_of(records["hash"], run.partitions)
+            for place, blob in bands.split(records, places).items():
                 yield band * run.partitions + place, blob
 
 
 def signatures(
-    sketches: Sketches, verdicts: bytes, permutations: int
+    sketches: Sketches, gone: NDArray[np.uint32], permutations: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-    """Rows that have a signature and are no exact duplicates, and their signatures."""
-    found = rows(verdicts)
-    gone = set(found["number"][found["kind"] == EXACT].tolist())
-    chosen = [
-        (place, mark)
-        for place, (number, mark) in enumerate(
-            zip(sketches.number.tolist(), sketches.binary("signature"), strict=True)
+    """Rows that have a signature and whose number is not ``gone``, and their signatures."""
+    marks = sketches.binary("signature")
+    here = ~np.isin(sketches.number, gone)
+    signed = [place for place in np.flatnonzero(here).tolist() if marks[place] is not None]
+    matrix = np.frombuffer(b"".join(marks[place] or b"" for place in signed), np.dtype("<u4"))
+    return np.array(signed, dtype=np.int64), matrix.reshape(len(signed), permutations)
+
+
+# --- components ---------------------------------------------------------------------------------
+
+
+class ConnectCandidates(beam.PTransform):  # type: ignore[misc]
+    """Edges by member into ``MEMBERSHIP`` rows by input: see ``filters.dedup.steps``.
+
+    Components are exact whatever the number of rounds, each of which is two shuffles. With one
+    partition there are none.
+    """
+
+    def __init__(self, partitions: int, rounds: int = stars.ROUNDS) -> None:
+        super().__init__()
+        self._partitions = partitions
+        self._rounds = rounds
+
+    def expand(self, edges: beam.PCollection) -> beam.PCollection:
+        grouped = edges | "Group edges" >> beam.GroupByKey()
+        if self._partitions == 1:
+            found = grouped | step("Components", steps.connect, partitions=1)
+        else:
+            found = self._in_rounds(grouped)
+        return (
+            found
+            | "Group components" >> beam.GroupByKey()
+            | "Memberships" >> by_reference(memberships)
+            | "Memberships by input" >> beam.GroupByKey()
         )
-        if mark is not None and number not in gone
-    ]
-    matrix = np.frombuffer(b"".join(mark for _, mark in chosen), np.dtype("<u4"))
-    return (
-        np.array([place for place, _ in chosen], dtype=np.int64),
-        matrix.reshape(len(chosen), permutations),
-    )
+
+    def _in_rounds(self, grouped: beam.PCollection) -> beam.PCollection:
+        of = {"partitions": self._partitions}
+        for number in range(1, self._rounds + 1):
+            grouped = (
+                grouped
+                | step(f"Small star {number}", steps.small_star, **of)
+                | f"Group ends {number}" >> beam.GroupByKey()
+                | step(f"Large star {number}", steps.large_star, **of)
+                | f"Group edges {number}" >> beam.GroupByKey()
+            )
+        settled = (
+            grouped
+            | step("Small star", steps.small_star, **of)
+            | "Group ends" >> beam.GroupByKey()
+            | step("Settle", steps.settle, **of)
+        )
+        resolved = (
+            settled
+            | step("Remainder", steps.aside)
+            | "Group remainder" >> beam.GroupByKey()
+            | step("Resolve", steps.resolve, **of)
+        )
+        return (
+            (settled | step("Contracted", steps.ahead), resolved)
+            | "Both" >> beam.Flatten()
+            | "Group settled" >> beam.GroupByKey()
+            | step("Join", steps.join, **of)
+        )
 
 
-def star_edges(_band: int, blobs: Iterable[bytes]) -> Partitioned:
-    """Edges from each member of a bucket to its first."""
-    return 0, bands.star_edges(blobs)
+def memberships(_place: int, blobs: Iterable[bytes]) -> Iterator[Keyed]:
+    """The documents of whole components, back by input."""
+    nodes = bands.unpack_as(components.COMPONENT, blobs)
+    found = components.memberships(stars.references_of(nodes["ref"]), nodes["component"])
+    inputs = (found["ref"] >> np.uint64(24)).astype(np.int64)
+    for number, blob in bands.split(found, inputs).items():
+        yield f"{number:010x}", blob
 
 
-def connect(_one: int, blobs: Iterable[bytes]) -> Iterator[Keyed]:
-    """Documents that are connected through shared bands, as (reference, component) by input."""
-    found = components.components(blobs)
-    keys = found["ref"] >> np.uint64(24)
-    for key in np.unique(keys):
-        yield f"{int(key):010x}", found[keys == key].tobytes()
+# --- leaders ------------------------------------------------------------------------------------
 
 
 def members(key: str, blobs: Iterable[bytes], run: Run) -> Iterator[Partitioned]:
@@ -199,32 +317,53 @@ def members(key: str, blobs: Iterable[bytes], run: Run) -> Iterator[Partitioned]
     settings = run.recipe.stage("duplicates")
     assert settings is not None
     permutations = settings.options.permutations
-    found = np.frombuffer(b"".join(blobs), components.COMPONENT)
-    component = dict(zip(found["ref"].tolist(), found["component"].tolist(), strict=True))
-    for sketches in load_sketches(key, run, ("signature",)):
-        references = sketches.references
-        marks = sketches.binary("signature")
-        wanted = [n for n, ref in enumerate(references.tolist()) if ref in component]
-        if not wanted:
-            continue
-        records = np.zeros(len(wanted), leaders.member_dtype(permutations))
-        records["component"] = [component[int(references[n])] for n in wanted]
-        records["ref"] = references[wanted]
-        records["id"] = sketches.id[wanted]
-        records["source_rank"] = sketches.rank
-        records["length"] = sketches.length[wanted]
-        joined = b"".join(marks[n] or b"" for n in wanted)
-        records["signature"] = np.frombuffer(joined, "<u4").reshape(len(wanted), permutations)
-        yield from _partitioned(records, mix(records["component"]), run.partitions)
+    known = bands.unpack_as(components.MEMBERSHIP, blobs)
+    known = known[np.argsort(known["ref"])]
+    tables = (
+        _members(sketches, known, permutations)
+        for sketches in load_sketches(key, run, ("signature",))
+    )
+    for records in gathered(tables):
+        places = parts.place_of(records, run.partitions * MEMBER_PARTITIONS)
+        yield from bands.split(records, places).items()
 
 
-def choose_leaders(_partition: int, blobs: Iterable[bytes], run: Run) -> Iterator[Keyed]:
-    """Verdicts on the documents of some components."""
+def _members(sketches: Sketches, known: NDArray[np.void], permutations: int) -> NDArray[np.void]:
+    """The rows of a batch that are in ``known``, which is sorted by reference and not empty."""
+    references = sketches.references
+    place = np.searchsorted(known["ref"], references).clip(max=len(known) - 1)
+    wanted = np.flatnonzero(known["ref"][place] == references)
+    found = known[place[wanted]]
+    marks = sketches.binary("signature")
+    records = np.zeros(len(wanted), leaders.member_dtype(permutations))
+    records["component"], records["ref"] = found["component"], found["ref"]
+    records["part"], records["parts"] = parts.split_components(found["ref"], found["size"])
+    records["id"] = sketches.id[wanted]
+    records["source_rank"] = sketches.rank
+    records["length"] = sketches.length[wanted]
+    joined = b"".join(marks[row] or b"" for row in wanted.tolist())
+    records["signature"] = np.frombuffer(joined, "<u4").reshape(len(wanted), permutations)
+    return records
+
+
+def choose_leaders(_place: int, blobs: Iterable[bytes], run: Run) -> Iterator[Partitioned]:
+    """Aside the near-duplicates of some parts; ahead the leaders to compare across parts."""
     settings = run.recipe.stage("duplicates")
     assert settings is not None
-    options = settings.options
-    records = np.frombuffer(b"".join(blobs), leaders.member_dtype(options.permutations))
+    records = bands.unpack_as(leaders.member_dtype(settings.options.permutations), blobs)
     found = leaders.leaders(records, similarity_bound(run))
+    if len(found):
+        yield ASIDE, found.tobytes()
+    chosen = parts.leaders_to_compare(records, found)
+    places = parts.place_of(chosen, run.partitions * MEMBER_PARTITIONS)
+    yield from bands.split(chosen, places).items()
+
+
+def near_duplicates(key: int, blob: bytes) -> Iterator[Keyed]:
+    """Verdicts on the documents that a step found to be near-duplicates."""
+    if key != ASIDE:
+        return
+    found = np.frombuffer(blob, leaders.NEAR_DUPLICATE)
     verdicts = np.zeros(len(found), VERDICT)
     verdicts["kind"] = NEAR
     verdicts["other"] = found["leader"]
