@@ -173,30 +173,32 @@ class RemoveNearDuplicates(beam.PTransform):  # type: ignore[misc]
     """MinHash LSH: shared bands give candidates, components gather them, leaders decide.
 
     Every duplicate has direct evidence: its signature agrees with that of the document it is a
-    duplicate of by more than the bound of the rule on ``dedup.jaccard``.
+    duplicate of by more than the bound of the rule on ``dedup.jaccard``. Components of more than
+    ``max_members`` are compared in parts: see ``filters.dedup.parts``.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, max_members: int = parts.MAX_MEMBERS) -> None:
         super().__init__()
         self._run = run
+        self._max_members = max_members
 
     def expand(self, inputs: beam.PCollection) -> beam.PCollection:
-        run = self._run
+        run, most = self._run, self._max_members
         first = (
             inputs
             | step("Bands", band_records, run=run)
             | "Group bands" >> beam.GroupByKey()
             | step("Star edges", steps.star_edges, partitions=run.partitions)
             | "Connect" >> ConnectCandidates(run.partitions)
-            | step("Members", members, run=run)
+            | step("Members", members, run=run, max_members=most)
             | "Group members" >> beam.GroupByKey()
-            | step("Choose leaders", choose_leaders, run=run)
+            | step("Choose leaders", choose_leaders, run=run, max_members=most)
         )
         again = (
             first
             | step("Leaders of parts", steps.ahead)
             | "Group leaders" >> beam.GroupByKey()
-            | step("Choose again", choose_leaders, run=run)
+            | step("Choose again", choose_leaders, run=run, max_members=most)
         )
         found = (
             first | "Near duplicates" >> by_reference(near_duplicates),
@@ -260,15 +262,10 @@ class ConnectCandidates(beam.PTransform):  # type: ignore[misc]
     def expand(self, edges: beam.PCollection) -> beam.PCollection:
         grouped = edges | "Group edges" >> beam.GroupByKey()
         if self._partitions == 1:
-            found = grouped | step("Components", steps.connect, partitions=1)
+            found = grouped | "Components" >> by_reference(connect)
         else:
-            found = self._in_rounds(grouped)
-        return (
-            found
-            | "Group components" >> beam.GroupByKey()
-            | "Memberships" >> by_reference(memberships)
-            | "Memberships by input" >> beam.GroupByKey()
-        )
+            found = self._in_rounds(grouped) | "Memberships" >> by_reference(memberships)
+        return found | "Memberships by input" >> beam.GroupByKey()
 
     def _in_rounds(self, grouped: beam.PCollection) -> beam.PCollection:
         of = {"partitions": self._partitions}
@@ -297,22 +294,31 @@ class ConnectCandidates(beam.PTransform):  # type: ignore[misc]
             | "Both" >> beam.Flatten()
             | "Group settled" >> beam.GroupByKey()
             | step("Join", steps.join, **of)
+            | "Group components" >> beam.GroupByKey()
         )
+
+
+def connect(_one: int, blobs: Iterable[bytes]) -> Iterator[Keyed]:
+    """The components of all edges, back by input."""
+    return _by_input_of_member(components.components(blobs))
 
 
 def memberships(_place: int, blobs: Iterable[bytes]) -> Iterator[Keyed]:
     """The documents of whole components, back by input."""
-    nodes = bands.unpack_as(components.COMPONENT, blobs)
+    return _by_input_of_member(bands.unpack_as(components.COMPONENT, blobs))
+
+
+def _by_input_of_member(nodes: NDArray[np.void]) -> Iterator[Keyed]:
     found = components.memberships(stars.references_of(nodes["ref"]), nodes["component"])
     inputs = (found["ref"] >> np.uint64(24)).astype(np.int64)
     for number, blob in bands.split(found, inputs).items():
-        yield f"{number:010x}", blob
+        yield input_of_reference(number << 24), blob
 
 
 # --- leaders ------------------------------------------------------------------------------------
 
 
-def members(key: str, blobs: Iterable[bytes], run: Run) -> Iterator[Partitioned]:
+def members(key: str, blobs: Iterable[bytes], run: Run, max_members: int) -> Iterator[Partitioned]:
     """The signature and rank of every document of an input that is in a component."""
     settings = run.recipe.stage("duplicates")
     assert settings is not None
@@ -320,7 +326,7 @@ def members(key: str, blobs: Iterable[bytes], run: Run) -> Iterator[Partitioned]
     known = bands.unpack_as(components.MEMBERSHIP, blobs)
     known = known[np.argsort(known["ref"])]
     tables = (
-        _members(sketches, known, permutations)
+        _members(sketches, known, permutations, max_members)
         for sketches in load_sketches(key, run, ("signature",))
     )
     for records in gathered(tables):
@@ -328,7 +334,9 @@ def members(key: str, blobs: Iterable[bytes], run: Run) -> Iterator[Partitioned]
         yield from bands.split(records, places).items()
 
 
-def _members(sketches: Sketches, known: NDArray[np.void], permutations: int) -> NDArray[np.void]:
+def _members(
+    sketches: Sketches, known: NDArray[np.void], permutations: int, max_members: int
+) -> NDArray[np.void]:
     """The rows of a batch that are in ``known``, which is sorted by reference and not empty."""
     references = sketches.references
     place = np.searchsorted(known["ref"], references).clip(max=len(known) - 1)
@@ -337,7 +345,9 @@ def _members(sketches: Sketches, known: NDArray[np.void], permutations: int) -> 
     marks = sketches.binary("signature")
     records = np.zeros(len(wanted), leaders.member_dtype(permutations))
     records["component"], records["ref"] = found["component"], found["ref"]
-    records["part"], records["parts"] = parts.split_components(found["ref"], found["size"])
+    records["part"], records["parts"] = parts.split_components(
+        found["ref"], found["size"], max_members
+    )
     records["id"] = sketches.id[wanted]
     records["source_rank"] = sketches.rank
     records["length"] = sketches.length[wanted]
@@ -346,7 +356,9 @@ def _members(sketches: Sketches, known: NDArray[np.void], permutations: int) -> 
     return records
 
 
-def choose_leaders(_place: int, blobs: Iterable[bytes], run: Run) -> Iterator[Partitioned]:
+def choose_leaders(
+    _place: int, blobs: Iterable[bytes], run: Run, max_members: int
+) -> Iterator[Partitioned]:
     """Aside the near-duplicates of some parts; ahead the leaders to compare across parts."""
     settings = run.recipe.stage("duplicates")
     assert settings is not None
@@ -354,7 +366,7 @@ def choose_leaders(_place: int, blobs: Iterable[bytes], run: Run) -> Iterator[Pa
     found = leaders.leaders(records, similarity_bound(run))
     if len(found):
         yield ASIDE, found.tobytes()
-    chosen = parts.leaders_to_compare(records, found)
+    chosen = parts.leaders_to_compare(records, found, max_members)
     places = parts.place_of(chosen, run.partitions * MEMBER_PARTITIONS)
     yield from bands.split(chosen, places).items()
 

@@ -31,7 +31,9 @@ def member(
 
 
 def table(rows: list[tuple]) -> np.ndarray:
-    return np.array(rows, dtype=member_dtype(SIZE))
+    """Members of whole components."""
+    whole = [(component, 0, 1, *rest) for component, *rest in rows]
+    return np.array(whole, dtype=member_dtype(SIZE))
 
 
 def found(rows: list[tuple], bound: float = 0.75) -> list[tuple[int, int, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 
 import apache_beam as beam
 import numpy as np
@@ -12,10 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import verdicts
+from pipelines import verdicts, worker
 from pipelines.cli import main, parser
 from pipelines.command_curate import plan
 from pipelines.curate import curate
+from pipelines.deduplicate import RemoveExactDuplicates, RemoveNearDuplicates
+from pipelines.screen import ScreenInputs
+from pipelines.sketch import load_sketches
 from pipelines.verdicts import CLUSTER, EXACT, NEAR, VERDICT
 
 RECIPE = """
@@ -171,3 +175,52 @@ def test_merged_verdicts_do_not_depend_on_order(rows, chance):
     chance.shuffle(blobs)
     assert verdicts.merge("00", blobs) == (key, merged)
     assert len(verdicts.rows(merged)) == len(rows)
+
+
+# --- components beyond a bound, in the graph ----------------------------------------------------
+
+
+def removed_near(tmp_path, index, files, partitions, **bounds):
+    """Near-duplicates by (input, number), with their verdicts, straight from the composites."""
+    for name, texts in files.items():
+        write(tmp_path / f"{name}.jsonl", texts)
+    path = tmp_path / "small.yaml"
+    path.write_text(RECIPE.replace("INDEX", str(index)))
+    named = [p for name in files for p in ("--input", str(tmp_path / f"{name}.jsonl"))]
+    output = str(tmp_path / "out")
+    run, found = plan(parser().parse_args(["curate", "-r", str(path), "-o", output, *named]))
+    run = dataclasses.replace(run, partitions=partitions)
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        _ = (
+            pipeline
+            | beam.Create([item.to_json() for item in found]).with_output_types(str)
+            | ScreenInputs(run)
+            | RemoveExactDuplicates(run)
+            | RemoveNearDuplicates(run, **bounds)
+            | beam.MapTuple(partial(worker._write_verdicts, run=run))
+        )
+    rows = {
+        (item.name, int(row["number"])): (row["other"].tobytes(), float(row["value"]))
+        for item in found
+        for row in verdicts.rows(worker._read_verdicts(item.key, run)[1])
+        if row["kind"] == NEAR
+    }
+    sketches = [s for item in found for s in load_sketches(item.key, run)]
+    return rows, {identifier.tobytes() for s in sketches for identifier in s.id}
+
+
+@pytest.mark.parametrize("partitions", [1, 5])
+def test_components_beyond_the_bound_are_compared_in_parts(partitions, tmp_path, index):
+    base = words(1, 400)
+    texts = [(n, " ".join([*base[: n * 9], "changed", *base[n * 9 + 1 :]])) for n in range(30)]
+    files = {"a": texts[:20], "b": texts[20:]}
+    whole, _ = removed_near(tmp_path, index, files, partitions)
+    assert len(whole) == 29
+    assert removed_near(tmp_path, index, files, partitions, max_members=30)[0] == whole
+    parts, known = removed_near(tmp_path, index, files, partitions, max_members=10)
+    # The leaders of three parts are compared once more, so one document is kept here too.
+    assert parts.keys() == whole.keys()
+    assert 2 < len({other for other, _ in parts.values()}) <= 4
+    assert len({other for other, _ in whole.values()}) == 1
+    assert all(other in known and value > 0.75 for other, value in parts.values())
+    assert parts == removed_near(tmp_path, index, files, 64, max_members=10)[0]

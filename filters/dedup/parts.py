@@ -5,11 +5,11 @@ more than ``MAX_MEMBERS`` is therefore split into parts by a hash of the referen
 size asks for. The leaders of the parts are compared once more, in groups that again have at most
 ``MAX_MEMBERS``:
 
-* each part sends ``MAX_MEMBERS / parts`` of its leaders to one *central* group, those with the
-  most duplicates first, so that the documents that were copied most meet across all parts;
+* each part sends ``max_members / parts`` of its leaders, but one at least, to one *central* group,
+  those with the most duplicates first, so that what was copied most meets across all parts;
 * the others go to groups by the first number of their signature. Documents of similarity ``s``
   agree on it with probability ``s``, so most pairs that are left meet there. Of one such group a
-  part again has at most ``MAX_MEMBERS / parts`` leaders; any others are kept as they are.
+  part again has at most ``max_members / parts`` leaders; any others are kept as they are.
 
 A component within the bound has one part, and its leaders are final: nothing of this changes it.
 What is lost for larger ones:
@@ -17,7 +17,7 @@ What is lost for larger ones:
 * A leader of a part may turn out to be a duplicate of another part's leader. Its own duplicates
   still name it. So they name a document on direct evidence, but one that is itself removed, and
   with the kept document that it names they may agree less.
-* Where a part has more than ``MAX_MEMBERS / parts`` leaders, one of them and a kept document of
+* Where a part has more than ``max_members / parts`` leaders, one of them and a kept document of
   another part can be similar beyond the bound. Otherwise, as within the bound, no two are.
 
 All follows from references, ids, ranks, lengths and signatures of the members, so it depends
@@ -43,9 +43,14 @@ CENTRAL = 0
 
 
 def split_components(
-    refs: Hashes, sizes: Hashes, max_members: int = MAX_MEMBERS
+    refs: Hashes, sizes: Hashes, max_members: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """For documents of components of these sizes: the part of each, and of how many."""
+    """For documents of components of these sizes: the part of each, and of how many.
+
+    Raises ValueError where ``max_members`` is not at least 1.
+    """
+    if max_members < 1:
+        raise ValueError(f"max_members is {max_members}: give at least 1")
     parts = -(-sizes.astype(np.int64) // max_members)
     return _choose(mix(refs), parts), parts.astype(np.uint32)
 
@@ -57,12 +62,17 @@ def _choose(hashes: Hashes, counts: NDArray[np.int64]) -> NDArray[np.uint32]:
 
 
 def place_of(members: NDArray[np.void], partitions: int) -> NDArray[np.int64]:
-    """The partition of each member's group: all of a component and part have the same one."""
-    return partition_of(mix(mix(members["component"]) + members["part"]), partitions)
+    """The partition of each member: one for each part, and different ones for parts that follow.
+
+    So of one component no partition has two parts as long as there are partitions for them.
+    """
+    first = partition_of(mix(members["component"]), partitions)
+    places: NDArray[np.int64] = (first + members["part"].astype(np.int64)) % partitions
+    return places
 
 
 def leaders_to_compare(
-    members: NDArray[np.void], duplicates: NDArray[np.void], max_members: int = MAX_MEMBERS
+    members: NDArray[np.void], duplicates: NDArray[np.void], max_members: int
 ) -> NDArray[np.void]:
     """The leaders of parts that are to be compared with those of other parts, in new groups.
 

@@ -123,7 +123,8 @@ def settle(blobs: Iterable[bytes]) -> tuple[NDArray[np.void], NDArray[np.void]]:
     """
     edges = _rows(blobs)
     first, lowest = _lowest(edges)
-    last = np.append(first[1:], [True] * bool(len(edges)))
+    last = np.ones(len(edges), dtype=bool)
+    last[:-1] = first[1:]
     nodes, counts = edges["member"][first], np.diff(np.flatnonzero(first), append=len(edges))
     leaf = edges["root"][last] < nodes
     found = np.empty(len(nodes), dtype=COMPONENT)

@@ -35,13 +35,8 @@ def aside(key: int, blob: bytes) -> Iterator[Partitioned]:
 
 
 def star_edges(_band: int, blobs: Iterable[bytes], partitions: int) -> Iterator[Partitioned]:
-    """Edges from each member of a bucket to its first, for ``small_star`` or ``connect``."""
+    """Edges from each member of a bucket to its first, for ``small_star``."""
     return stars.by_member(np.frombuffer(bands.star_edges(blobs), bands.EDGE), partitions)
-
-
-def connect(_place: int, blobs: Iterable[bytes], partitions: int) -> Iterator[Partitioned]:
-    """All nodes by their components, from all edges at once; without any other step."""
-    return stars.by_component(components.components(blobs), partitions)
 
 
 def small_star(_place: int, blobs: Iterable[bytes], partitions: int) -> Iterator[Partitioned]:
