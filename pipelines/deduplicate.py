@@ -3,44 +3,43 @@
     (key, verdicts) -> RemoveExactDuplicates -> RemoveNearDuplicates -> (key, verdicts)
 
 Grouping keys are hash partitions, or inputs where verdicts go back to them; values are packed
-arrays; and results depend neither on the number of partitions nor on the order of anything. What
-crosses each shuffle, and what the largest key holds of it. The example: 1.4e9 documents come
-here, 256 partitions, 30 % of documents share a band with another (4.2e8 candidates), 14 bands of
-8, inputs of 40,000 documents.
+arrays; and results depend neither on the number of partitions nor on the order of anything.
 
-    shuffle            bytes                                    rows at a key   example
-    Group contents     46 a document                            1 / 256         252 MB
-    Group bands        16 a document and band                   1 / 256          88 MB
-    Group edges        16 an edge; 5 edges a candidate were     1 / 256         131 MB
-                       measured, 13 is the most (bands - 1)                    (341 MB)
-    Large star n       32 an edge; .9 edges a candidate left    1 / 256          47 MB + star
-    Small star n       16 an edge                               1 / 256          24 MB
-    Settle             32 an edge                               1 / 256          47 MB + star
-    Group remainder    16 an edge                               all             MAX_EDGES: 537 MB
-    Group settled      16 a candidate, 16 a node of the         1 / 256          26 MB + star
-                       remainder
-    Group components   16 a candidate                           1 / 256          26 MB + star
-    Memberships        24 a candidate                           an input        .3 MB (400 MB)
-    Group members      46 + 4 a number of the signature,        1 / 4096         51 MB + part
-                       a candidate
-    Group leaders      the same, a leader of a part             1 / 4096         .. + part
-    Verdicts           29 a row                                 an input        .5 MB (490 MB)
+What crosses each shuffle, and how much of it the largest key holds. The example has 1.4e9 documents
+that come here, 256 partitions, 14 bands of 8, inputs of 40,000 documents, and 30 % of documents
+share a band with another: 4.2e8 candidates. In brackets is the worst case: each band of a candidate
+an edge of its own, or an input of 16.7 million documents, which is the most it can have.
 
-* *star*: 16 bytes (where an edge has 32: for one end) for each member of the largest component,
-  which are at one key: 1.6 GB where a component has 100 million members. A bucket of bands is at
-  one key likewise.
-* *part*: a component beyond ``parts.MAX_MEMBERS`` is compared in parts of at most so many members:
-  65 MB with 112 numbers.
-* In brackets: the worst case, every band of every candidate an edge of its own; an input of
-  16.7 million documents, which is the most that an input can have.
-* More than ``components.MAX_EDGES`` edges in the remainder end the run with an error.
+    shuffle               bytes                                   keys     rows at a key
+    Group contents        46 a document                           256      252 MB, copies
+    Group bands           16 a document and band                  14 x 256 88 MB, bucket
+    Group edges           16 an edge, 5 edges a candidate         256      131 MB (368 MB)
+    Group ends 1, 2, ..   32 an edge, 1 edge a candidate          256      53 MB, star
+    Group edges 1, 2, ..  16 an edge                              256      26 MB
+    Group ends            32 an edge                              256      53 MB, star
+    Group remainder       16 an edge                              1        MAX_EDGES: 537 MB
+    Group settled         16 a candidate or node of the remainder 256      27 MB, star
+    Group components      16 a candidate                          256      26 MB, star
+    Memberships by input  24 a candidate                          inputs   0.3 MB (403 MB)
+    Group members         46 and the signature, a candidate       16 x 256 51 MB, part
+    Group leaders         the same, only for parts                16 x 256 51 MB, part
+    Verdicts              29 a verdict                            inputs   0.5 MB (487 MB)
 
-What a step needs at its peak, in multiples of the rows at its key (measured): contents PEAKC, bands
-PEAKB, edges and stars 6, the remainder 8, members PEAKM.
+Edges a candidate, before and after the first step, are measured: see ``filters.dedup.stars``, where
+3 to 10 and .8 to 1 were found. On top of its share of the rows a key has
 
-With one partition, which is what a run over less than 512 MB of inputs has, all edges are at one
-key anyhow: they go to ``components.components`` at once, under the same bound, and the rounds are
-not part of the graph.
+* *copies*, *bucket*: 46 bytes for each copy of its most frequent content, and 16 for each document
+  of its largest bucket, 1.6 GB where 100 million documents share a band;
+* *star*: 16 bytes for each member of its largest component, 1.6 GB where that has 100 million;
+* *part*: members of at most ``parts.MAX_MEMBERS`` documents of a component, 65 MB with 112 numbers.
+
+More than ``components.MAX_EDGES`` edges in the remainder end the run with an error. The memory of a
+step at its peak in multiples of its rows, measured: contents 4, bands 6, edges and stars 6, the
+remainder 8, components 5, members 5.
+
+With one partition, which is what a run over less than 512 MiB of inputs has, all edges are at one
+key anyway. They go to ``components.components`` at once, under the same bound, and everything from
+"Group ends 1" to "Group components" is not part of the graph.
 """
 
 from __future__ import annotations
