@@ -89,6 +89,7 @@ def perform(arguments: argparse.Namespace) -> int:
     engine = None if arguments.runner == LOCAL else choose(arguments)
     set_store_options(arguments.beam_options, strict=engine is None)
     run, found = plan(arguments)
+    run = dataclasses.replace(run, token=uuid.uuid4().hex)
     with _only_run(run.work), _only_run(run.output), _signals():
         conclude.begin(run)
         console = Console(run, found)
@@ -156,7 +157,6 @@ def plan(arguments: argparse.Namespace) -> tuple[Run, list[Input]]:
         seed=arguments.seed,
         partitions=partitions(size),
         resources=resource_digests(recipe),
-        token=uuid.uuid4().hex,
     )
     return run, found
 

@@ -10,7 +10,6 @@ the job goes on from the work directory.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -29,8 +28,6 @@ def main(arguments: Sequence[str]) -> int:
     known = parser().parse_args(["curate", *arguments])
     try:
         run, found = plan(known)
-        # This process did not submit the job, so it has no claim to check.
-        run = dataclasses.replace(run, token="")
         manifest = conclude.conclude(run, found)
     except (InputError, RecipeError) as error:
         print(f"conclude_run: {error}", file=sys.stderr)

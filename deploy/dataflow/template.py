@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import uuid
 from collections.abc import Sequence
 
 import pipelines.quiet  # noqa: F401 - before Beam is imported
@@ -54,7 +55,12 @@ def launch(arguments: Sequence[str]) -> None:
     pipeline = beam.Pipeline(options=options)
     run, found = plan(known)
     staged = stage_resources(dict(run.resources), run.work)
-    run = dataclasses.replace(run, staged=staged, isolated=known.runner == "DataflowRunner")
+    run = dataclasses.replace(
+        run,
+        staged=staged,
+        token=uuid.uuid4().hex,
+        isolated=known.runner == "DataflowRunner",
+    )
     conclude.begin(run)
     _ = curate(pipeline, found, run)
     pipeline.run()
