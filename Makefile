@@ -1,12 +1,15 @@
-# Two commands: `make demo` and `make test`. Both set up their own environment from the lock file.
+# `make demo` and `make test` set up their own environment from the lock file. `make test-engines`
+# needs Java, Maven and Go as well: it tests on Flink, Prism and an object store, which
+# `make engines` fetches.
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ENGINES := $(VENV)/.engines
 
-.PHONY: demo test lint format lock samples reference clean
+.PHONY: demo test engines test-engines lint format lock samples reference clean
 
 demo: $(STAMP)
 	$(BIN)/cidermill curate --input 'samples/*.warc.gz' --output out/demo
@@ -14,6 +17,12 @@ demo: $(STAMP)
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
+
+engines: $(STAMP)
+	$(BIN)/python -m engines fetch
+
+test-engines: engines $(ENGINES)
+	$(BIN)/pytest --engines -rs tests/engines
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -31,10 +40,18 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
+# What tests on engines need besides: the client of S3.
+$(ENGINES): $(STAMP) requirements-engines.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-engines.lock
+	touch $@
+
 # Resolve the dependencies anew; commit the result.
 lock: $(STAMP)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --extra test --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --constraint requirements.lock --extra test --extra aws \
+	    --output-file requirements-engines.lock pyproject.toml
 
 samples: $(STAMP)
 	$(BIN)/python samples/make_samples.py
