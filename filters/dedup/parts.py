@@ -19,6 +19,9 @@ What is lost for larger ones:
   with the kept document that it names they may agree less.
 * Where a part has more than ``max_members / parts`` leaders, one of them and a kept document of
   another part can be similar beyond the bound. Otherwise, as within the bound, no two are.
+  Measured on one component of 8,000 members in 4 and in 8 parts, against the whole at once: of
+  the documents to remove 82 and 83 % were found where duplicates come in twos, 89 % where they
+  come in eights, and all where they come in hundreds.
 
 All follows from references, ids, ranks, lengths and signatures of the members, so it depends
 neither on partitions nor on order.
