@@ -16,7 +16,7 @@ from typing import Any
 from pipelines import conclude, files, inputs
 from pipelines.benchmark_indexes import resolve_benchmarks
 from pipelines.console import Console, print_counters, print_funnel
-from pipelines.engines import choose, run_on_engine
+from pipelines.engines import Counted, choose, run_on_engine
 from pipelines.inputs import Input
 from pipelines.inputs_error import InputError
 from pipelines.local import run_locally
@@ -98,17 +98,17 @@ def perform(arguments: argparse.Namespace) -> int:
             console.start(f"local ({workers} workers), work in {run.work}")
             with console:
                 run_locally(run, found, workers, console.hear)
-            counters = dict(console.counters)
+            counted = Counted(dict(console.counters), dict(console.shuffled))
         else:
             staged = stage_resources(dict(run.resources), run.work)
             run = dataclasses.replace(run, staged=staged, isolated=engine.isolated)
             console.start(f"{engine.told}, work in {run.work}")
             with console:
-                counters = run_on_engine(engine, run, found, console.show, console.say)
-        manifest = conclude.conclude(run, found)
+                counted = run_on_engine(engine, run, found, console.show, console.say)
+        manifest = conclude.conclude(run, found, counted.shuffled)
     seconds = files.read_json(conclude.timing_file(run.output))["seconds"]
     print_funnel(manifest, arguments.output, seconds)
-    print_counters(manifest, counters)
+    print_counters(manifest, counted.documents)
     return 0
 
 

@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipelines import files
@@ -45,10 +45,13 @@ def report_file(output: str) -> str:
     return files.join(output, "report.html")
 
 
-def conclude(run: Run, inputs: Sequence[Input]) -> dict[str, Any]:
+def conclude(
+    run: Run, inputs: Sequence[Input], shuffled: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Check the whole, remove what earlier runs left for other inputs, and write the manifest.
 
     ``inputs`` are whole files, as they were planned; their parts are found in the work directory.
+    ``shuffled`` is the bytes that each global step sent to a shuffle, for ``timing.json``.
 
     Raises:
       ConservationError: an input has no account, or the accounts do not add up.
@@ -99,7 +102,9 @@ def conclude(run: Run, inputs: Sequence[Input]) -> dict[str, Any]:
         "signals": _signal_facts(run),
     }
     files.write_bytes(report_file(run.output), render_report(manifest).encode())
-    files.write_json(timing_file(run.output), {"seconds": seconds})
+    files.write_json(
+        timing_file(run.output), {"seconds": seconds, "shuffled": dict(shuffled or {})}
+    )
     files.write_json(manifest_file(run.output), manifest)
     return manifest
 

@@ -27,7 +27,8 @@ PHASES = {
 
 
 class Console:
-    """Shows the events of a run. ``counters`` sums up Beam's counters over the local workers.
+    """Shows the events of a run. ``counters`` and ``shuffled`` sum up
+    Beam's counters over the local workers.
 
     Use as a context manager around the run, so that the bar is closed whatever happens.
     """
@@ -38,11 +39,13 @@ class Console:
         self._file = file or sys.stderr
         self._bar: tqdm[Any] | None = None
         self._phase = ""
+        self._took: list[str] = []
         self._done: dict[str, float] = {}
         self._records = 0
         self._counts: Counter[str] = Counter()
         self._began = self._said = time.monotonic()
         self.counters: Counter[str] = Counter()
+        self.shuffled: Counter[str] = Counter()
 
     def start(self, engine: str) -> None:
         """Say what runs where."""
@@ -56,6 +59,9 @@ class Console:
 
     def __exit__(self, *_: object) -> None:
         self._close()
+        self._time_phase()
+        if self._took:
+            self._line("took " + ", ".join(self._took))
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Take in one event of the local runner."""
@@ -65,6 +71,7 @@ class Console:
 
     def _on_phase(self, event: Mapping[str, Any]) -> None:
         self._close()
+        self._time_phase()
         self._phase = event["phase"]
         self._done, self._records, self._counts = {}, 0, Counter()
         self._began = time.monotonic()
@@ -97,6 +104,7 @@ class Console:
 
     def _on_counters(self, event: Mapping[str, Any]) -> None:
         self.counters.update(event["counters"])
+        self.shuffled.update(event["shuffled"])
 
     def show(self, counters: Mapping[str, int]) -> None:
         """Show an engine's counters of progress."""
@@ -149,6 +157,11 @@ class Console:
             self._bar.write(text, file=self._file)
         else:
             print(text, file=self._file, flush=True)
+
+    def _time_phase(self) -> None:
+        """Remember how long the phase that ends has taken."""
+        if self._phase:
+            self._took.append(f"{self._phase} {time.monotonic() - self._began:.1f} s")
 
     def _close(self) -> None:
         if self._bar is not None:

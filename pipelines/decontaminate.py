@@ -16,6 +16,7 @@ from functools import partial
 import apache_beam as beam
 import numpy as np
 
+from pipelines.metrics import metered
 from pipelines.run import Run
 from pipelines.sketch import load_input, load_sketches
 from pipelines.verdicts import EXACT, EXEMPT, NEAR, VERDICT, Keyed, MergeByInput, rows
@@ -34,12 +35,14 @@ class RemoveContamination(beam.PTransform):  # type: ignore[misc]
         found = (
             inputs
             | "Benchmark n-grams"
-            >> beam.FlatMapTuple(partial(count_hits, run=self._run)).with_output_types(
-                tuple[int, bytes]
-            )
+            >> beam.FlatMapTuple(
+                metered(partial(count_hits, run=self._run), "Benchmark n-grams")
+            ).with_output_types(tuple[int, bytes])
             | "Group n-grams" >> beam.GroupByKey()
             | "Common usage"
-            >> beam.FlatMapTuple(partial(common_usage, run=self._run)).with_output_types(Keyed)
+            >> beam.FlatMapTuple(
+                metered(partial(common_usage, run=self._run), "Common usage")
+            ).with_output_types(Keyed)
         )
         return (inputs, found) | "Verdicts" >> MergeByInput()
 

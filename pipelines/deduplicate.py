@@ -54,6 +54,7 @@ from numpy.typing import NDArray
 
 from filters.dedup import bands, components, exact, leaders, parts, stars, steps
 from filters.dedup.steps import ASIDE, Partitioned
+from pipelines.metrics import metered
 from pipelines.run import Run, input_of_reference
 from pipelines.sketch import Sketches, load_input, load_sketches
 from pipelines.verdicts import CLUSTER, EXACT, NEAR, VERDICT, Keyed, MergeByInput, rows
@@ -67,12 +68,13 @@ GATHERED = 1 << 16
 
 def step(label: str, function: Callable[..., Iterator[Partitioned]], **of: Any) -> beam.PTransform:
     """A step that gives rows for partitions, under a label of its own."""
-    return label >> beam.FlatMapTuple(partial(function, **of)).with_output_types(Partitioned)
+    metered_function = metered(partial(function, **of), label)
+    return label >> beam.FlatMapTuple(metered_function).with_output_types(Partitioned)
 
 
 def by_reference(function: Callable[..., Iterator[Keyed]]) -> beam.PTransform:
     """A step that gives rows about documents back to their inputs."""
-    return beam.FlatMapTuple(function).with_output_types(Keyed)
+    return beam.FlatMapTuple(metered(function, "Verdicts")).with_output_types(Keyed)
 
 
 def takes_part(key: str, run: Run) -> bool:

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -47,6 +47,13 @@ Show = Callable[[dict[str, int]], None]
 
 class EngineFailed(RuntimeError):
     """A Beam runner could not be reached, or ended the job with an error."""
+
+
+class Counted(NamedTuple):
+    """An engine's counters at the end of a job: how documents ended, and what was shuffled."""
+
+    documents: dict[str, int]
+    shuffled: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -142,8 +149,8 @@ def _find_prism(location: str | None) -> str:
 
 def run_on_engine(
     engine: Engine, run: Run, found: Sequence[Input], show: Show, say: Callable[[str], None]
-) -> dict[str, int]:
-    """Submit the graph and wait for its end; gives the engine's counters of ``DOCUMENTS``.
+) -> Counted:
+    """Submit the graph and wait for its end; gives the engine's counters.
 
     ``show`` gets the counters of progress while the job runs.
 
@@ -180,7 +187,7 @@ def _dead_attempts(run: Run) -> frozenset[str]:
 
 def _submit(
     engine: Engine, flags: list[str], run: Run, found: Sequence[Input], show: Show
-) -> dict[str, int]:
+) -> Counted:
     options = PipelineOptions([f"--runner={engine.runner}", *flags])
     try:
         pipeline = beam.Pipeline(options=options)
@@ -199,7 +206,10 @@ def _submit(
         raise EngineFailed(f"{engine.name} failed: {_last_line(error)}") from error
     if state not in (None, PipelineState.DONE):
         raise EngineFailed(f"{engine.name}: the job ended as {state}")
-    return dict(metrics.counted(result, metrics.DOCUMENTS))
+    return Counted(
+        dict(metrics.counted(result, metrics.DOCUMENTS)),
+        dict(metrics.counted(result, metrics.SHUFFLES)),
+    )
 
 
 def _stored_progress(run: Run) -> Counter[str]:

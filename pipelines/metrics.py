@@ -3,12 +3,13 @@
 ``progress`` counts what workers did, again after a failure. ``documents`` counts how documents
 ended, from the accounts that the manifest adds up, once an input: read, kept, rejected, dead; for
 each stage ``STAGE.in``, ``.dropped``, ``.dead``, ``.out``; for each rule ``removed by RULE``.
+``bytes shuffled`` counts what is sent to the shuffles of the global stages, by the step that does.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from apache_beam.metrics.metric import Metrics
@@ -17,6 +18,9 @@ from filters.batch import Batch
 
 PROGRESS = "progress"
 DOCUMENTS = "documents"
+SHUFFLES = "bytes shuffled"
+KEY_BYTES = 10
+"""A key is the ten digits of an input, or a number that takes no more."""
 PASSED = "documents that passed the rules on one document"
 BEGUN = "inputs begun"
 FINISHED = "inputs finished"
@@ -36,6 +40,27 @@ def account(account: Mapping[str, Any]) -> None:
     """Count the account of an input that is finished."""
     for name, value in counters_of(account).items():
         Metrics.counter(DOCUMENTS, name).inc(value)
+
+
+def metered(
+    function: Callable[..., Iterator[tuple[Any, bytes]]], shuffle: str
+) -> Callable[..., Iterator[tuple[Any, bytes]]]:
+    """The function, with the bytes that it sends to a shuffle counted in ``SHUFFLES``."""
+    return _Metered(function, shuffle)
+
+
+class _Metered:
+    """A class and not a closure, for Beam pickles what a graph holds."""
+
+    def __init__(self, function: Callable[..., Iterator[tuple[Any, bytes]]], shuffle: str) -> None:
+        self._function = function
+        self._shuffle = shuffle
+
+    def __call__(self, *given: Any, **named: Any) -> Iterator[tuple[Any, bytes]]:
+        counter = Metrics.counter(SHUFFLES, self._shuffle)
+        for key, blob in self._function(*given, **named):
+            counter.inc(KEY_BYTES + len(blob))
+            yield key, blob
 
 
 def counters_of(account: Mapping[str, Any]) -> dict[str, int]:

@@ -79,8 +79,9 @@ def perform(task: dict[str, Any], run: Run) -> None:
     result = pipeline.run()
     result.wait_until_finish()
     counted = metrics.counted(result, metrics.DOCUMENTS)
-    if counted:
-        progress.tell("counters", counters=counted)
+    shuffled = metrics.counted(result, metrics.SHUFFLES)
+    if counted or shuffled:
+        progress.tell("counters", counters=counted, shuffled=shuffled)
 
 
 def _split(pipeline: beam.Pipeline, inputs: list[str], run: Run) -> None:
