@@ -6,8 +6,7 @@
 Needs what ``make engines`` fetches; an engine that is absent is left out and named. Memory is the
 largest sum of the resident sizes of all processes of a run, engine included, looked at twice a
 second; pages that processes share count once for each. The whole time includes the start of
-Python and of the job, not that of the engine. ``read`` to ``sketch`` is the part that is done input by
-input before documents are compared, from the log of the local runner.
+Python and of the job, not that of the engine. The local runner says how long each phase took.
 """
 
 from __future__ import annotations
