@@ -272,18 +272,11 @@ class _Watch:
 
 @contextlib.contextmanager
 def worker_pool() -> Iterator[str]:
-    """Beam's pool of Python worker processes on a free port of this machine; its address."""
+    """A pool of Python worker processes on a free port of this machine; its address."""
     port = _free_port()
-    # The pool starts `python` from the path: it must be this one.
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"
-    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main"]
-    with _process(
-        [*command, f"--service_port={port}"],
-        port,
-        "Beam's worker pool",
-        {"PATH": path, "PYTHONHASHSEED": "0"},
-    ):
-        yield f"localhost:{port}"
+    command = [sys.executable, "-m", "pipelines.worker_pool", "127.0.0.1", str(port)]
+    with _process(command, port, "the pool of workers", {"PYTHONHASHSEED": "0"}):
+        yield f"127.0.0.1:{port}"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 from filters import cap
 from pipelines import memory
@@ -22,4 +23,7 @@ def prepare(run: Run) -> None:
 @functools.cache
 def _prepare(hang_seconds: float) -> None:
     memory.volunteer()
+    # A pool of Beam's gives its workers a pipe to print to and never reads it: one that prints
+    # more than the pipe holds would wait for ever.
+    os.dup2(2, 1)
     cap.end_when_hanging(hang_seconds)
