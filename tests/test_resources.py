@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 from pathlib import Path
@@ -39,7 +40,7 @@ def remote(monkeypatch):
     is_local = files.is_local
     monkeypatch.setattr(files, "is_local", lambda p: is_local(p) and "/remote/" not in p)
     monkeypatch.setattr(files, "exists", os.path.isfile)
-    monkeypatch.setattr(files, "open_raw", lambda p: Path(p).open("rb"))
+    monkeypatch.setattr(files, "open_raw", lambda p: io.BytesIO(Path(p).read_bytes()))
 
 
 def test_the_digest_is_of_names_and_contents_and_not_of_the_place(index, tmp_path):
