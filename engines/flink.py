@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-import os
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -15,43 +15,25 @@ from typing import Any
 from engines import fetch
 from engines.java import java
 from engines.pool import start_pool
-from engines.processes import NotStarted, Service, free_port, workspace
+from engines.processes import NotStarted, Service, children, free_port, workspace
+from engines.settings import hosts, write_settings
 
-RESTARTS = 20
 DRIVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 JOBMANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 TASKMANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 
-SETTINGS = {
-    "jobmanager.rpc.address": "localhost",
-    "jobmanager.memory.heap.size": "512m",
-    "jobmanager.memory.off-heap.size": "128m",
-    "jobmanager.memory.jvm-metaspace.size": "160m",
-    "jobmanager.memory.jvm-overhead.min": "128m",
-    "jobmanager.memory.jvm-overhead.max": "128m",
-    "rest.address": "localhost",
-    "rest.bind-address": "127.0.0.1",
-    "taskmanager.host": "localhost",
-    "taskmanager.numberOfTaskSlots": "1",
-    "taskmanager.cpu.cores": "1",
-    "taskmanager.memory.framework.heap.size": "128m",
-    "taskmanager.memory.framework.off-heap.size": "128m",
-    "taskmanager.memory.task.heap.size": "400m",
-    "taskmanager.memory.task.off-heap.size": "0m",
-    "taskmanager.memory.managed.size": "256m",
-    "taskmanager.memory.network.min": "64m",
-    "taskmanager.memory.network.max": "64m",
-    "taskmanager.memory.jvm-metaspace.size": "256m",
-    "taskmanager.memory.jvm-overhead.min": "192m",
-    "taskmanager.memory.jvm-overhead.max": "192m",
-    "classloader.resolve-order": "parent-first",
-    "restart-strategy": "fixed-delay",
-    "restart-strategy.fixed-delay.attempts": str(RESTARTS),
-    "restart-strategy.fixed-delay.delay": "1 s",
-    "heartbeat.interval": "2000",
-    "heartbeat.timeout": "8000",
-}
-"""A TaskManager takes 1.2 GB at most. Lost processes are noticed within eight seconds."""
+WORKERS = "workers"
+"""The host that a job on a cluster names for its pools: to each TaskManager another address."""
+
+
+@dataclass
+class Place:
+    """Where a TaskManager runs: the address of its pool, and who is there now."""
+
+    number: int
+    address: str
+    pool: Service
+    taskmanager: Service | None = None
 
 
 @dataclass
@@ -59,16 +41,20 @@ class Flink:
     """A running Flink with Beam's job service before it and worker pools beside it."""
 
     folder: Path
-    job_port: int
-    artifact_port: int
-    pool_port: int
     parallelism: int
-    rest_port: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
+    job_port: int = field(default_factory=free_port)
+    artifact_port: int = field(default_factory=free_port)
+    pool_port: int = field(default_factory=free_port)
+    rest_port: int = field(default_factory=free_port)
+    pool_host: str = WORKERS
     job_service: Service | None = None
     jobmanager: Service | None = None
     taskmanagers: list[Service] = field(default_factory=list)
     pools: list[Service] = field(default_factory=list)
+    _places: list[Place] = field(default_factory=list)
+    _started: list[Service] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def options(self) -> list[str]:
         """Options for ``cidermill curate``."""
@@ -77,39 +63,34 @@ class Flink:
             f"--job_endpoint=localhost:{self.job_port}",
             f"--artifact_endpoint=localhost:{self.artifact_port}",
             "--environment_type=EXTERNAL",
-            f"--environment_config=localhost:{self.pool_port}",
+            f"--environment_config={self.pool_host}:{self.pool_port}",
             f"--parallelism={self.parallelism}",
         ]
 
     def start_jobmanager(self) -> Service:
         """Start the JobManager; it knows nothing of jobs of an earlier one."""
-        classes = f"{fetch.flink_home()}/lib/*"
-        service = Service(
-            f"jobmanager-{time.monotonic_ns()}",
-            [*java("512m", "-cp", classes), JOBMANAGER, "--configDir", str(self.folder)],
-            self.folder,
-        )
-        service.wait_for(self.rest_port)
-        self.jobmanager = service
-        return service
+        self.jobmanager = self._start_flink("jobmanager", "512m", JOBMANAGER)
+        self.jobmanager.wait_until(self._rest_answers, f"answers on port {self.rest_port}")
+        return self.jobmanager
 
     def start_taskmanager(self) -> Service:
-        """One more TaskManager; it joins within seconds."""
-        classes = f"{fetch.flink_home()}/lib/*"
-        service = Service(
-            f"taskmanager-{time.monotonic_ns()}",
-            [*java("528m", "-cp", classes), TASKMANAGER, "--configDir", str(self.folder)],
-            self.folder,
+        """One more TaskManager, which joins within seconds.
+
+        It takes the place, and the pool, of one that is gone, or it gets a new place.
+        """
+        place = self._free_place()
+        names = self.folder / f"hosts-{place.number}"
+        names.write_text(hosts(WORKERS, place.address))
+        service = self._start_flink(
+            "taskmanager", "528m", TASKMANAGER, f"-Djdk.net.hosts.file={names}"
         )
+        place.taskmanager = service
         self.taskmanagers.append(service)
         return service
 
-    def start_pool(self) -> Service:
-        """One more pool of Python workers behind the common address."""
-        name = f"pool-{len(self.pools)}"
-        service = start_pool(self.pool_port, self.folder, name, self.environment)
-        self.pools.append(service)
-        return service
+    def workers(self) -> list[int]:
+        """The Python workers that run now, on all pools."""
+        return [pid for pool in self.pools for pid in children(pool.pid)]
 
     def rest(self, path: str) -> Any:
         """What the JobManager's REST interface answers."""
@@ -129,88 +110,108 @@ class Flink:
                 if self.rest("/overview")["slots-total"] >= count:
                     return
             time.sleep(0.2)
-        said = [manager.tail() for manager in self.taskmanagers]
+        said = "\n".join(manager.tail() for manager in self.taskmanagers)
         raise NotStarted(f"{count} slots did not join in {seconds:g} s: {said}")
 
     def services(self) -> list[Service]:
-        """All processes that were started."""
-        singles = [s for s in (self.job_service, self.jobmanager) if s is not None]
-        return [*singles, *self.taskmanagers, *self.pools]
+        """All processes that were started and still run."""
+        return [service for service in self._started if service.alive]
+
+    def stop(self) -> None:
+        """End all of it."""
+        for service in reversed(self._started):
+            service.stop()
+
+    # --- how its parts are started ----------------------------------------------------------------
+
+    def start_job_service(self, master: str) -> None:
+        """Start Beam's job service for a Flink master."""
+        classes = fetch.job_service_classes().read_text()
+        (self.folder / "artifacts").mkdir()
+        self.job_service = self._start(
+            "job-service",
+            *java("1500m", "-cp", classes),
+            DRIVER,
+            f"--flink-master={master}",
+            f"--flink-conf-dir={self.folder}",
+            "--job-host=localhost",
+            f"--job-port={self.job_port}",
+            f"--artifact-port={self.artifact_port}",
+            "--expansion-port=0",
+            f"--artifacts-dir={self.folder}/artifacts",
+        )
+        self.job_service.wait_for(self.job_port)
+
+    def start_pool(self, name: str, address: str) -> Service:
+        """Start a pool of Python workers on the common port of an address."""
+        pool = start_pool(self.pool_port, self.folder, name, self.environment, address)
+        self._started.append(pool)
+        self.pools.append(pool)
+        return pool
+
+    def _start(self, name: str, *command: str) -> Service:
+        service = Service(name, command, self.folder)
+        self._started.append(service)
+        return service
+
+    def _start_flink(self, name: str, heap: str, entry: str, *more: str) -> Service:
+        options = ["-cp", f"{fetch.flink_home()}/lib/*", *more,
+                   f"-Dlog4j.configurationFile={self.folder}/log4j2.properties"]  # fmt: skip
+        command = [*java(heap, *options), entry, "--configDir", str(self.folder)]
+        return self._start(f"{name}-{next(self._numbers)}", *command)
+
+    def _free_place(self) -> Place:
+        for place in self._places:
+            if place.taskmanager is None or not place.taskmanager.alive:
+                break
+        else:
+            number = len(self._places)
+            # All of 127/8 is Linux's loopback.
+            address = f"127.0.1.{number + 1}"
+            place = Place(number, address, self.start_pool(f"pool-{number}", address))
+            self._places.append(place)
+        if not place.pool.alive:
+            self.pools.remove(place.pool)
+            place.pool.stop()
+            place.pool = self.start_pool(f"pool-{place.number}", place.address)
+        return place
+
+    def _rest_answers(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return bool(self.rest("/overview"))
+        return False
 
 
 @contextlib.contextmanager
 def embedded(parallelism: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[Flink]:
     """A Flink inside Beam's job service, on its master ``[local]``."""
     with _running("flink-embedded", parallelism, environment) as flink:
-        flink.job_service = _start_job_service(flink, "[local]")
-        flink.start_pool()
+        flink.pool_host = "localhost"
+        flink.start_pool("pool", "127.0.0.1")
+        flink.start_job_service("[local]")
         yield flink
 
 
 @contextlib.contextmanager
 def cluster(taskmanagers: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[Flink]:
-    """A JobManager, so many TaskManagers of one slot each, as many worker pools, a job service."""
+    """A JobManager, so many TaskManagers of one slot with a worker pool each, a job service."""
     with _running("flink-cluster", taskmanagers, environment) as flink:
-        flink.rest_port = free_port()
-        _write_settings(flink)
         flink.start_jobmanager()
         for _ in range(taskmanagers):
             flink.start_taskmanager()
-            flink.start_pool()
-        flink.job_service = _start_job_service(flink, f"localhost:{flink.rest_port}")
+        flink.start_job_service(f"localhost:{flink.rest_port}")
         flink.wait_for_slots(taskmanagers)
         yield flink
 
 
 @contextlib.contextmanager
 def _running(name: str, parallelism: int, environment: Mapping[str, str] | None) -> Iterator[Flink]:
+    if not fetch.job_service_classes().exists():
+        raise NotStarted(f"no Flink in {fetch.cache()}; run: python -m engines fetch flink")
     with workspace(name) as folder:
-        flink = Flink(
-            folder, free_port(), free_port(), free_port(), parallelism,
-            environment=environment or {},
-        )  # fmt: skip
+        flink = Flink(folder, parallelism, environment or {})
+        write_settings(folder, flink.rest_port, free_port())
         try:
             yield flink
         finally:
-            for service in flink.services():
-                service.stop()
-
-
-def _start_job_service(flink: Flink, master: str) -> Service:
-    classes = fetch.job_service_classes().read_text()
-    service = Service(
-        "job-service",
-        [
-            *java("1500m", "-cp", classes),
-            DRIVER,
-            f"--flink-master={master}",
-            f"--flink-conf-dir={_settings_folder(flink)}",
-            "--job-host=localhost",
-            f"--job-port={flink.job_port}",
-            f"--artifact-port={flink.artifact_port}",
-            "--expansion-port=0",
-            f"--artifacts-dir={flink.folder}/artifacts",
-        ],
-        flink.folder,
-    )
-    service.wait_for(flink.job_port)
-    return service
-
-
-def _settings_folder(flink: Flink) -> Path:
-    if not (flink.folder / "flink-conf.yaml").exists():
-        _write_settings(flink)
-    return flink.folder
-
-
-def _write_settings(flink: Flink) -> None:
-    rpc_port = free_port()
-    settings = {
-        **SETTINGS,
-        "jobmanager.rpc.port": str(rpc_port),
-        "rest.port": str(flink.rest_port or free_port()),
-        "io.tmp.dirs": str(flink.folder),
-    }
-    rows = "".join(f"{name}: {value}\n" for name, value in settings.items())
-    (flink.folder / "flink-conf.yaml").write_text(rows)
-    os.makedirs(flink.folder / "artifacts", exist_ok=True)
+            flink.stop()
