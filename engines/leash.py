@@ -1,8 +1,8 @@
 """``leash.py PARENT COMMAND...``: a command that the kernel kills when its parent is gone.
 
-However the parent went: an exception, ``kill -9``, a test runner's time-out. Linux only. "Parent" is
-to the kernel the thread that started the process, so a thread that starts services must outlive
-them.
+However the parent went: an exception, ``kill -9``, a test runner's time-out. Linux only. To the
+kernel the parent is the thread that started the process: a thread that starts services must
+outlive them.
 """
 
 from __future__ import annotations
