@@ -14,7 +14,7 @@ CPU time. The pages lie in one JSONL file.
   earlier one said no, and ours does the same.
 
 What ours has beyond that (URL rules, duplicates across inputs, decontamination, scrubbing, tables)
-is in a full run's own account of time (``work/timing.json``). Skips datatrove where it is not
+is in a full run's own account of time (``timing.json``). Skips datatrove where it is not
 installed. Datatrove gets trafilatura as it is published, without our remembered tests.
 """
 

@@ -25,19 +25,15 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident() % 100_000}"
 
 
-def _pattern(prefix: str) -> str:
-    return f"{prefix}attempt-*"
-
-
 @contextlib.contextmanager
 def attempt(prefix: str) -> Iterator[int]:
     """Hold a note of this attempt while the block runs; gives how many earlier ones died.
 
-    ``prefix`` is the path that the notes of this work begin with. An attempt that goes on at the
-    same time elsewhere counts as dead: that costs time and changes nothing.
+    ``prefix`` is the path that the notes of this work, and no others, begin with. An attempt that
+    goes on at the same time elsewhere counts as dead: that costs time and changes nothing.
     """
-    died = len(files.listing(_pattern(prefix)))
-    note = f"{prefix}attempt-{uuid.uuid4().hex}"
+    died = len(files.listing(f"{prefix}*"))
+    note = f"{prefix}{uuid.uuid4().hex}"
     files.write_json(note, {"worker": worker_name()})
     try:
         yield died
@@ -47,4 +43,4 @@ def attempt(prefix: str) -> Iterator[int]:
 
 def forget(prefix: str) -> None:
     """Remove all notes: the work is done, or who ended the workers did so on purpose."""
-    files.remove([path for path, _, _ in files.listing(_pattern(prefix))])
+    files.remove([path for path, _, _ in files.listing(f"{prefix}*")])

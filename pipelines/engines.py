@@ -177,12 +177,7 @@ def run_on_engine(
 
 def _dead_attempts(run: Run) -> frozenset[str]:
     """The notes of attempts in the work directory; after a job, those of workers that died."""
-    patterns = ("measured/*/*/attempt-*", "finished/*attempt-*")
-    return frozenset(
-        path
-        for pattern in patterns
-        for path, _, _ in files.listing(files.join(run.work, *pattern.split("/")))
-    )
+    return frozenset(path for path, _, _ in files.listing(f"{run.attempts_folder}/*"))
 
 
 def _submit(

@@ -219,13 +219,19 @@ class Run:
         """The account of one finished input."""
         return files.join(self.work, "finished", f"{key}.json")
 
+    @property
+    def attempts_folder(self) -> str:
+        """All notes of attempts: few, for each goes with its attempt."""
+        return files.join(self.work, "attempts")
+
     def reading_notes(self, item: Input) -> str:
         """What the notes of attempts at reading and measuring an input begin with."""
-        return f"{self.measured_folder(item)}/"
+        state = self.measured_hash(item)
+        return files.join(self.attempts_folder, f"attempt-{item.key}-{state}-")
 
     def finishing_notes(self, item: Input) -> str:
         """What the notes of attempts at finishing an input begin with."""
-        return f"{self.finished_marker(item.key)}."
+        return files.join(self.attempts_folder, f"attempt-{item.key}-finish-")
 
     def verdicts_file(self, key: str) -> str:
         """The verdicts of the global stages on one input, where they pass between processes."""

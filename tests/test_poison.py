@@ -54,14 +54,16 @@ def test_harmless_pages_under_a_probe_give_the_same_bytes(tmp_path):
     options = ["--input", path, "--recipe", settings]
     assert curate(tmp_path / "plain", "none", *options).returncode == 0
     assert curate(tmp_path / "probed", "none", *options).returncode == 0
+    notes = tmp_path / "probed" / "work" / "attempts"
     for folder in (tmp_path / "probed" / "work" / "measured").glob("*/*"):
         for file in folder.iterdir():
             file.unlink()
+        key, state = folder.parts[-2:]
         for number in range(2):
-            (folder / f"attempt-{number}").write_text("{}")
+            (notes / f"attempt-{key}-{state}-{number}").write_text("{}")
     for marker in (tmp_path / "probed" / "work" / "finished").glob("*.json"):
         for number in range(2):
-            marker.with_name(f"{marker.name}.attempt-{number}").write_text("{}")
+            (notes / f"attempt-{marker.stem}-finish-{number}").write_text("{}")
         marker.unlink()
     assert curate(tmp_path / "probed", "none", *options).returncode == 0
     for name in ("documents", "rejected", "decisions", "dead"):
