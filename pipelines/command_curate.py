@@ -27,6 +27,7 @@ from pipelines.run import Run
 from pipelines.sources.records import check_options
 
 LOCAL = "local"
+STORE_OPTIONS = ("s3_", "azure_", "blob_", "hdfs_")
 
 
 class Interrupted(RuntimeError):
@@ -101,7 +102,9 @@ def perform(arguments: argparse.Namespace) -> int:
             counted = Counted(dict(console.counters), dict(console.shuffled))
         else:
             staged = stage_resources(dict(run.resources), run.work)
-            run = dataclasses.replace(run, staged=staged, isolated=engine.isolated)
+            run = dataclasses.replace(
+                run, staged=staged, isolated=engine.isolated, store=store_options()
+            )
             console.start(f"{engine.told}, work in {run.work}")
             with console:
                 counted = run_on_engine(engine, run, found, console.show, console.say)
@@ -129,6 +132,12 @@ def set_store_options(given: Sequence[str], *, strict: bool) -> None:
         if unknown:
             raise InputError(f"unknown option {unknown[0]}; see cidermill curate --help")
     files.set_options(list(given))
+
+
+def store_options() -> tuple[tuple[str, Any], ...]:
+    """The options that this process's stores were given, and not those of engines."""
+    given = files.store_options()
+    return tuple((k, v) for k, v in sorted(given.items()) if k.startswith(STORE_OPTIONS))
 
 
 def plan(arguments: argparse.Namespace) -> tuple[Run, list[Input]]:

@@ -60,7 +60,8 @@ class Run:
     ``partitions`` spreads the keys of global stages; results do not depend on it.
     ``resources`` maps files the recipe names to the SHA-256 of their content, and ``staged`` to
     where workers find them. ``token`` tells this submission from others into the same folders.
-    ``isolated``: workers are processes of their own, which a page may take down.
+    ``isolated``: workers are processes of their own, which a page may take down. ``store`` is the
+    options of file systems, such as the address of an S3 store.
     """
 
     recipe: Recipe
@@ -73,6 +74,16 @@ class Run:
     staged: tuple[tuple[str, str], ...] = ()
     token: str = ""
     isolated: bool = False
+    store: tuple[tuple[str, Any], ...] = ()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a worker: its file systems get the options of the submitter's, where it has none.
+
+        A worker that a pool starts is told nothing of Beam's options.
+        """
+        self.__dict__.update(state)
+        if self.store and not files.store_options():
+            files.use_store_options(dict(self.store))
 
     # --- stages -----------------------------------------------------------------------------
 
