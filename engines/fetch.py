@@ -126,7 +126,7 @@ def _fetch_job_service() -> None:
         f"<dependencies>{_dependency(JOB_SERVICE)}{_dependency(LOGGER)}</dependencies></project>\n"
     )
     pom = target.with_name("pom.xml")
-    if target.exists() and pom.exists() and pom.read_text() == project:
+    if _has_all_jars(target) and pom.exists() and pom.read_text() == project:
         return
     print(f"fetching {':'.join(JOB_SERVICE)} and what it needs", flush=True)
     mvn = _tool("mvn", "install Maven and a JDK 11 or 17")
@@ -134,10 +134,15 @@ def _fetch_job_service() -> None:
     target.unlink(missing_ok=True)
     pom.write_text(project)
     _run(
-        [mvn, "-q", "-B", "dependency:build-classpath", f"-Dmdep.outputFile={target}",
-         "-Dmdep.includeScope=runtime"],
+        [mvn, "-q", "-B", "--strict-checksums", "dependency:build-classpath",
+         f"-Dmdep.outputFile={target}", "-Dmdep.includeScope=runtime"],
         target.parent,
     )  # fmt: skip
+
+
+def _has_all_jars(classes: Path) -> bool:
+    # They lie in Maven's own repository, which others may clear.
+    return classes.exists() and all(map(os.path.exists, classes.read_text().strip().split(":")))
 
 
 def _fetch_distribution() -> None:

@@ -15,12 +15,16 @@ from typing import Any
 from engines import fetch
 from engines.java import java
 from engines.pool import start_pool
-from engines.processes import NotStarted, Service, children, free_port, workspace
+from engines.ports import LOOPBACK, free_port
+from engines.processes import START_SECONDS, NotStarted, Service, children, workspace
 from engines.settings import hosts, write_settings
 
 DRIVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 JOBMANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 TASKMANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+
+MAX_TASKMANAGERS = 254
+"""Each has an address 127.0.1.N."""
 
 WORKERS = "workers"
 """The host that a job on a cluster names for its pools: to each TaskManager another address."""
@@ -70,7 +74,6 @@ class Flink:
     def start_jobmanager(self) -> Service:
         """Start the JobManager; it knows nothing of jobs of an earlier one."""
         self.jobmanager = self._start_flink("jobmanager", "512m", JOBMANAGER)
-        self.jobmanager.wait_until(self._rest_answers, f"answers on port {self.rest_port}")
         return self.jobmanager
 
     def start_taskmanager(self) -> Service:
@@ -98,12 +101,16 @@ class Flink:
         with urllib.request.urlopen(address, timeout=10) as answer:
             return json.load(answer)
 
-    def wait_for_slots(self, count: int, seconds: float = 60.0) -> None:
-        """Wait until so many slots have joined.
+    def wait_for_slots(self, count: int, seconds: float = START_SECONDS) -> None:
+        """Wait until so many slots have joined a JobManager, and all pools answer.
 
         Raises:
-          NotStarted: the time is over.
+          NotStarted: the time is over, or a process ended.
         """
+        if self.jobmanager is not None:
+            self.jobmanager.wait_until(self._rest_answers, f"answers on port {self.rest_port}")
+        for place in self._places:
+            place.pool.wait_for(self.pool_port, place.address)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, ValueError):
@@ -124,11 +131,11 @@ class Flink:
 
     # --- how its parts are started ----------------------------------------------------------------
 
-    def start_job_service(self, master: str) -> None:
+    def start_job_service(self, master: str) -> Service:
         """Start Beam's job service for a Flink master."""
-        classes = fetch.job_service_classes().read_text()
+        classes = fetch.job_service_classes().read_text().strip()
         (self.folder / "artifacts").mkdir()
-        self.job_service = self._start(
+        return self._start(
             "job-service",
             *java("1500m", "-cp", classes),
             DRIVER,
@@ -140,7 +147,6 @@ class Flink:
             "--expansion-port=0",
             f"--artifacts-dir={self.folder}/artifacts",
         )
-        self.job_service.wait_for(self.job_port)
 
     def start_pool(self, name: str, address: str) -> Service:
         """Start a pool of Python workers on the common port of an address."""
@@ -166,6 +172,8 @@ class Flink:
                 break
         else:
             number = len(self._places)
+            if number == MAX_TASKMANAGERS:
+                raise NotStarted(f"at most {MAX_TASKMANAGERS} TaskManagers have an address")
             # All of 127/8 is Linux's loopback.
             address = f"127.0.1.{number + 1}"
             place = Place(number, address, self.start_pool(f"pool-{number}", address))
@@ -187,8 +195,10 @@ def embedded(parallelism: int = 2, environment: Mapping[str, str] | None = None)
     """A Flink inside Beam's job service, on its master ``[local]``."""
     with _running("flink-embedded", parallelism, environment) as flink:
         flink.pool_host = "localhost"
-        flink.start_pool("pool", "127.0.0.1")
-        flink.start_job_service("[local]")
+        pool = flink.start_pool("pool", LOOPBACK)
+        flink.job_service = flink.start_job_service("[local]")
+        flink.job_service.wait_for(flink.job_port)
+        pool.wait_for(flink.pool_port)
         yield flink
 
 
@@ -199,7 +209,8 @@ def cluster(taskmanagers: int = 2, environment: Mapping[str, str] | None = None)
         flink.start_jobmanager()
         for _ in range(taskmanagers):
             flink.start_taskmanager()
-        flink.start_job_service(f"localhost:{flink.rest_port}")
+        flink.job_service = flink.start_job_service(f"localhost:{flink.rest_port}")
+        flink.job_service.wait_for(flink.job_port)
         flink.wait_for_slots(taskmanagers)
         yield flink
 

@@ -1,4 +1,4 @@
-"""Beam's pool of Python workers: what stands beside each Flink TaskManager."""
+"""A pool of Python workers: what stands beside each Flink TaskManager."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def start_pool(
     environment: Mapping[str, str] | None = None,
     address: str = LOOPBACK,
 ) -> Service:
-    """Start a worker pool on a port; it starts a process of its own for each worker asked for."""
-    service = Service(
+    """Start a worker pool, which starts a process of its own for each worker asked for.
+
+    It answers on the port in a second or two; ``wait_for`` it.
+    """
+    return Service(
         name,
         [sys.executable, "-m", "pipelines.worker_pool", address, str(port)],
         folder,
         {"PYTHONHASHSEED": "0", **(environment or {})},
     )
-    service.wait_for(port, address)
-    return service

@@ -17,7 +17,7 @@ from engines.ports import LOOPBACK, answers, free_port
 
 __all__ = ["NotStarted", "Service", "children", "descendants", "free_port", "workspace"]
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 POLL_SECONDS = 0.1
 LOG_LINES = 15
 LEASH = Path(__file__).with_name("leash.py")

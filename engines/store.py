@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engines import fetch
-from engines.processes import Service, free_port, workspace
+from engines.ports import free_port
+from engines.processes import NotStarted, Service, workspace
 
 ACCESS_KEY = "cidermill"
 SECRET_KEY = "cidermill-on-loopback"
@@ -50,8 +52,12 @@ class Store:
             region_name=REGION,
         )
 
+    def make_bucket(self, name: str) -> None:
+        """Make a bucket; S3 wants three to 63 characters of lower case."""
+        self.client().create_bucket(Bucket=name)
+
     def start(self) -> None:
-        """Start it on its port and its data."""
+        """Start it, or start it again, on its port and its data."""
         self.service = Service(
             "store",
             [
@@ -63,21 +69,39 @@ class Store:
             {"MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY,
              "MINIO_UPDATE": "off", "MINIO_BROWSER": "off"},
         )  # fmt: skip
-        self.service.wait_for(self.port)
+        self.service.wait_until(self._ready, f"serves {self.endpoint}")
 
     def stop(self) -> None:
-        """Stop it; its data stay."""
+        """Stop it at once, as an outage would; its data stay."""
         if self.service is not None:
             self.service.stop()
+
+    def services(self) -> list[Service]:
+        """Its process, where it runs."""
+        return [self.service] if self.service is not None and self.service.alive else []
+
+    def _ready(self) -> bool:
+        # It listens before it serves.
+        with contextlib.suppress(OSError):
+            address = f"{self.endpoint}/minio/health/ready"
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return bool(answer.status == 200)
+        return False
 
 
 @contextlib.contextmanager
 def store() -> Iterator[Store]:
-    """A store while the block runs."""
+    """A store while the block runs.
+
+    Raises:
+      NotStarted: it was not fetched, or it does not start.
+    """
+    if not fetch.store_program().exists():
+        raise NotStarted(f"no store in {fetch.cache()}; run: python -m engines fetch store")
     with workspace("store") as folder:
         running = Store(folder, free_port())
-        running.start()
         try:
+            running.start()
             yield running
         finally:
             running.stop()
