@@ -240,8 +240,7 @@ def test_the_run_finds_the_worker_pool_beside_each_task_manager():
     _, options = job_options()
     portable = options.view_as(PortableOptions)
     pool = container("flink-taskmanager", "python-worker-pool")
-    assert pool["args"] == ["--worker_pool"]
-    # 50000 is fixed in Beam's boot, which is what the image starts.
+    assert pool["command"] == ["python", "-m", "pipelines.worker_pool", "0.0.0.0", "50000"]
     assert [port["containerPort"] for port in pool["ports"]] == [50000]
     assert portable.environment_type == "EXTERNAL"
     assert portable.environment_config == "localhost:50000"
