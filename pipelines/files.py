@@ -89,7 +89,7 @@ def read_bytes(path: str) -> bytes:
     return read() if is_local(path) else _persist(path, read)
 
 
-def _persist(path: str, operation: Callable[[], Result]) -> Result:
+def _persist(path: str, operation: Callable[[], Result], *, reads: bool = True) -> Result:
     """Try an operation on a remote store again when it fails, unless trying cannot help.
 
     Every operation here may be done twice: it reads, or it writes the same bytes to the same name.
@@ -104,7 +104,9 @@ def _persist(path: str, operation: Callable[[], Result]) -> Result:
         try:
             return operation()
         except Exception as error:
-            if _is_missing(error):
+            # A write that is told "not found" may have been done: an upload that was completed, and
+            # answered with an error, is gone when its completion is asked for again.
+            if reads and _is_missing(error):
                 raise FileNotFoundError(errno.ENOENT, "no such object", path) from error
             if _is_final(error):
                 raise OSError(f"{path}: {_reason(error)}") from error
@@ -158,7 +160,7 @@ def write_whole(path: str) -> Iterator[BinaryIO]:
     content = buffer.getvalue()
     if not content:
         raise ValueError(f"{path}: an empty object; some stores cannot take one")
-    _persist(path, lambda: _put(path, content))
+    _persist(path, lambda: _put(path, content), reads=False)
 
 
 @contextlib.contextmanager
@@ -244,7 +246,9 @@ def remove(paths: Sequence[str]) -> None:
         elif exists(path):
             remote.append(path)
     if remote:
-        _persist(remote[0], lambda: FileSystems.delete(remote))
+        # One that was deleted and answered with an error is missing when it is asked for again.
+        with contextlib.suppress(FileNotFoundError):
+            _persist(remote[0], lambda: FileSystems.delete(remote))
 
 
 def remove_temporary(folder: str) -> None:

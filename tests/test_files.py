@@ -55,3 +55,62 @@ def test_hashing_reader_covers_the_whole_file(taken):
     reader = files.HashingReader(io.BytesIO(content))
     assert reader.read(taken) == content[:taken]
     assert reader.finish() == hashlib.sha256(content).hexdigest()
+
+
+# --- a store that fails -------------------------------------------------------------------------
+
+
+class Answer(Exception):
+    """An error of a store's client with an HTTP status."""
+
+    def __init__(self, code: int | None) -> None:
+        super().__init__(f"status {code}")
+        self.code = code
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """Operations on s3://b/a end with these errors in turn, and then well."""
+    monkeypatch.setattr(files.time, "sleep", lambda _: None)
+    errors: list[Exception] = []
+    calls: list[int] = []
+
+    def operation():
+        calls.append(1)
+        if errors:
+            raise errors.pop(0)
+        return "done"
+
+    operation.errors = errors
+    operation.calls = calls
+    return operation
+
+
+@pytest.mark.parametrize("code", [500, 503, None])
+def test_what_fails_is_tried_again_up_to_a_bound(store, code):
+    store.errors += [Answer(code)] * (files.ATTEMPTS - 1)
+    assert files._persist("s3://b/a", store) == "done"
+    store.errors += [Answer(code)] * files.ATTEMPTS
+    with pytest.raises(OSError, match=r"s3://b/a: failed 5 times; the last time: Answer: status"):
+        files._persist("s3://b/a", store)
+
+
+@pytest.mark.parametrize("code", [400, 401, 403])
+def test_a_refusal_is_not_tried_again(store, code):
+    store.errors.append(Answer(code))
+    with pytest.raises(OSError, match="s3://b/a: Answer"):
+        files._persist("s3://b/a", store)
+    assert len(store.calls) == 1
+
+
+def test_what_is_not_there_is_not_asked_for_again_unless_it_was_written(store):
+    store.errors.append(Answer(404))
+    with pytest.raises(FileNotFoundError):
+        files._persist("s3://b/a", store)
+    store.errors.append(Answer(404))
+    assert files._persist("s3://b/a", store, reads=False) == "done"
+
+
+def test_an_empty_object_is_refused():
+    with pytest.raises(ValueError, match="an empty object"):
+        files.write_bytes("s3://b/a", b"")
