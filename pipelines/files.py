@@ -27,6 +27,7 @@ PIECE = 1 << 20
 
 ATTEMPTS = 5
 BACKOFF_SECONDS = 0.5
+PATIENCE_SECONDS = 60.0
 """An operation on a remote store is tried so often, with pauses that double."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -100,6 +101,7 @@ def _persist(path: str, operation: Callable[[], Result], *, reads: bool = True) 
     """
     if path.startswith("s3://"):
         share_clients()
+    began = time.monotonic()
     for attempt in range(ATTEMPTS):
         try:
             return operation()
@@ -111,6 +113,9 @@ def _persist(path: str, operation: Callable[[], Result], *, reads: bool = True) 
             if _is_final(error):
                 raise OSError(f"{path}: {_reason(error)}") from error
             last = error
+        if time.monotonic() - began > PATIENCE_SECONDS:
+            # Beam's own retries have waited already, up to ten minutes for some operations.
+            raise OSError(f"{path}: {_reason(last)}") from last
         if attempt + 1 < ATTEMPTS:
             time.sleep(BACKOFF_SECONDS * 2**attempt)
     raise OSError(f"{path}: failed {ATTEMPTS} times; the last time: {_reason(last)}") from last
