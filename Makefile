@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENGINES := $(VENV)/.engines
 
-.PHONY: demo test engines test-engines lint format lock samples reference clean
+.PHONY: demo test engines test-engines test-chaos lint format lock samples reference clean
 
 demo: $(STAMP)
 	$(BIN)/cidermill curate --input 'samples/*.warc.gz' --output out/demo
@@ -22,7 +22,11 @@ engines: $(STAMP)
 	$(BIN)/python -m engines fetch
 
 test-engines: engines $(ENGINES)
-	$(BIN)/pytest --engines -rs tests/engines
+	$(BIN)/pytest --engines -rs tests/engines --ignore tests/engines/test_chaos.py
+
+# Kills at random moments. What they hit depends on the clock, so they are no part of the gate.
+test-chaos: engines $(ENGINES)
+	CIDERMILL_KILLS=10 $(BIN)/pytest --engines -rs tests/engines/test_chaos.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Processes killed at random moments: the same bytes in the end, nothing lost, nothing double.
 
-``CIDERMILL_KILLS`` sets how many moments each test takes. One is enough for the gate; ten make a
-change for the worse likely to be seen.
+``CIDERMILL_KILLS`` sets how many moments each test takes; `make test-chaos` takes ten. What a kill
+hits depends on the clock, which is why these tests are no part of the gate.
 """
 
 from __future__ import annotations
