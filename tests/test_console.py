@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
 from pipelines import console
 from pipelines.console import Console, print_funnel
 from pipelines.inputs import Input
+from pipelines.metrics import BEGUN, FINISHED, PASSED
 from pipelines.recipe import load
 from pipelines.run import Run
 
@@ -23,11 +25,14 @@ def shown(file):
     view = Console(Run(load("web"), "out", "work"), inputs, file)
     view.start("local runner")
     with view:
-        view.hear({"event": "phase", "phase": "screen", "inputs": 2})
+        view.hear({"event": "phase", "phase": "split", "inputs": 1})
+        sizes = {item.key: item.size for item in inputs}
+        view.hear({"event": "phase", "phase": "screen", "inputs": sizes})
         batch = {"event": "batch", "input": inputs[0].key, "records": 100, "kept": 25}
         view.hear({**batch, "offset": 500, "seconds": {"extract": 2.0, "url": 1.0}})
         view.hear({"event": "lost", "how": "was ended by signal SIGKILL", "inputs": ["a"]})
-        view.hear({"event": "seconds", "stage": "pii", "seconds": 1.0})
+        for _ in range(2):
+            view.hear({"event": "counters", "counters": {"read": 5}, "shuffled": {"Bands": 7}})
         view.hear({"event": "sealed", "input": inputs[0].key})
         view.hear({"event": "beat"})
     return view
@@ -39,13 +44,28 @@ def test_a_log_gets_plain_lines(monkeypatch):
     view = shown(file)
     lines = file.getvalue().splitlines()
     assert lines[0] == "recipe web, 2 inputs, 2.0 kB; local runner"
-    assert lines[1].startswith("reading and measuring: 25%, 100 records, ")
-    assert "25% kept" in lines[1]
-    assert lines[1].endswith(" s left")
-    assert lines[2] == "a worker was ended by signal SIGKILL while working on a"
-    assert "50%" in lines[3]
+    assert lines[1] == "looking for parts of large files"
+    assert lines[2].startswith("reading and measuring: 25%, 100 records, ")
+    assert "25% kept" in lines[2]
+    assert lines[2].endswith(" s left")
+    assert lines[3] == "a worker was ended by signal SIGKILL while working on a"
+    assert "50%" in lines[4]
+    assert re.fullmatch(r"took split \d+\.\d s, screen \d+\.\d s", lines[5])
     assert "\r" not in file.getvalue()
-    assert dict(view.seconds) == {"extract": 2.0, "url": 1.0, "pii": 1.0}
+    assert view.counters == {"read": 10}
+    assert view.shuffled == {"Bands": 14}
+
+
+def test_counters_of_an_engine_are_shown_while_it_runs(monkeypatch):
+    monkeypatch.setattr(console, "LOG_SECONDS", 0)
+    file = io.StringIO()
+    view = Console(Run(load("web"), "out", "work"), [], file)
+    view.show({"records read": 50, PASSED: 20, "milliseconds in url": 1, "milliseconds in pii": 3})
+    view.show({BEGUN: 3, FINISHED: 2})
+    first, second = file.getvalue().splitlines()
+    assert first.startswith("50 records measured, ")
+    assert first.endswith("20 passed the rules on one document; pii 75%, url 25%")
+    assert second == "3 inputs and parts begun, 2 finished"
 
 
 def test_a_terminal_gets_a_bar(monkeypatch):
@@ -75,8 +95,8 @@ def test_the_funnel_names_the_rules_that_removed_most():
         },
     }
     file = io.StringIO()
-    print_funnel(manifest, "out", {"extract": 3.0, "pii": 1.0}, file)
+    print_funnel(manifest, "out", {"a": {"extract": 3.0}, "b": {"pii": 1.0}}, file)
     text = file.getvalue()
     assert "r3 4, r2 3, r1 2, 1 more rules" in text
     assert "read 20 = kept 5 (25.0%) + rejected 14 + dead 1" in text
-    assert "time of workers: 4.0 s: extract 75%, pii 25%" in text
+    assert "time     4.0 s in 2 workers: extract 75%, pii 25%" in text
