@@ -87,7 +87,8 @@ def serve(address: str, port: int) -> grpc.Server:
 def main() -> None:
     """Serve until a signal."""
     address, port = sys.argv[1:]
-    logging.basicConfig(level=logging.INFO)
+    # Beam has set up the root logger already when it was imported.
+    logging.basicConfig(level=logging.INFO, force=True)
     server = serve(address, int(port))
     logging.info("pool of workers at %s:%s", address, port)
     server.wait_for_termination()
