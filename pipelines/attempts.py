@@ -8,21 +8,14 @@ worker that gets the work next; the work directory does.
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import threading
 import uuid
 from collections.abc import Iterator
 
 from pipelines import files
+from pipelines.timing import worker_name
 
 DEADLY = 2
 """So many attempts that died make their work suspect: it is then done under a probe."""
-
-
-def worker_name() -> str:
-    """This worker: machine, process and thread. For logs and timings, never for results."""
-    return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident() % 100_000}"
 
 
 @contextlib.contextmanager

@@ -27,7 +27,6 @@ from pipelines.run import Run
 from pipelines.sources.records import check_options
 
 LOCAL = "local"
-STORE_OPTIONS = ("s3_", "azure_", "blob_", "hdfs_")
 
 
 class Interrupted(RuntimeError):
@@ -90,7 +89,8 @@ def perform(arguments: argparse.Namespace) -> int:
     engine = None if arguments.runner == LOCAL else choose(arguments)
     set_store_options(arguments.beam_options, strict=engine is None)
     run, found = plan(arguments)
-    run = dataclasses.replace(run, token=uuid.uuid4().hex)
+    store = tuple(sorted(files.store_options().items()))
+    run = dataclasses.replace(run, token=uuid.uuid4().hex, store=store)
     with _only_run(run.work), _only_run(run.output), _signals():
         conclude.begin(run)
         console = Console(run, found)
@@ -102,9 +102,7 @@ def perform(arguments: argparse.Namespace) -> int:
             counted = Counted(dict(console.counters), dict(console.shuffled))
         else:
             staged = stage_resources(dict(run.resources), run.work)
-            run = dataclasses.replace(
-                run, staged=staged, isolated=engine.isolated, store=store_options()
-            )
+            run = dataclasses.replace(run, staged=staged, isolated=engine.isolated)
             console.start(f"{engine.told}, work in {run.work}")
             with console:
                 counted = run_on_engine(engine, run, found, console.show, console.say)
@@ -132,12 +130,6 @@ def set_store_options(given: Sequence[str], *, strict: bool) -> None:
         if unknown:
             raise InputError(f"unknown option {unknown[0]}; see cidermill curate --help")
     files.set_options(list(given))
-
-
-def store_options() -> tuple[tuple[str, Any], ...]:
-    """The options that this process's stores were given, and not those of engines."""
-    given = files.store_options()
-    return tuple((k, v) for k, v in sorted(given.items()) if k.startswith(STORE_OPTIONS))
 
 
 def plan(arguments: argparse.Namespace) -> tuple[Run, list[Input]]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipelines import files
+from pipelines import files, timing
 from pipelines.account import Account, ConservationError
 from pipelines.inputs import Input
 from pipelines.parts import stored_parts
@@ -59,21 +58,19 @@ def conclude(
     run.check_current()
     total = Account()
     entries = []
-    seconds: dict[str, Counter[str]] = {}
+    seconds: timing.Seconds = {}
     parts = [part for item in inputs for part in stored_parts(item, run)]
     sizes = _table_sizes(run)
     for item in parts:
-        path = run.finished_marker(item.key)
-        if not files.exists(path):
+        marker = files.find_json(run.finished_marker(item.key))
+        if marker is None:
             raise ConservationError(f"{item.name} has no account: it was not finished")
-        marker = files.read_json(path)
         account = Account.from_dict(marker.pop("account"))
         account.check([s.name for s in run.recipe.chain(item.source)], item.name)
         _check_files(marker, account, item, run, sizes)
         total.add(account)
         marker.pop("state")
-        for worker, spent in marker.pop("seconds").items():
-            seconds.setdefault(worker, Counter()).update(spent)
+        timing.add(seconds, marker.pop("seconds"))
         part = {"offset": item.offset, "first": item.first} if item.is_part else {}
         entries.append({**marker, "kind": item.kind, **part, "counts": dict(account.counts)})
     total.check_total("the run")
@@ -102,9 +99,8 @@ def conclude(
         "signals": _signal_facts(run),
     }
     files.write_bytes(report_file(run.output), render_report(manifest).encode())
-    files.write_json(
-        timing_file(run.output), {"seconds": seconds, "shuffled": dict(shuffled or {})}
-    )
+    times = {"seconds": seconds, "shuffled": dict(shuffled or {})}
+    files.write_json(timing_file(run.output), times)
     files.write_json(manifest_file(run.output), manifest)
     return manifest
 

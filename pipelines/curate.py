@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from pipelines import files
+from pipelines.composite import Composite
 from pipelines.decontaminate import RemoveContamination
 from pipelines.deduplicate import RemoveExactDuplicates, RemoveNearDuplicates
 from pipelines.finish import WriteDocuments
@@ -25,12 +26,8 @@ LIST_INPUTS = 1000
 """Inputs in one list: some 400 kB, which one worker reads and deals out."""
 
 
-class ResolveInputs(beam.PTransform):  # type: ignore[misc]
+class ResolveInputs(Composite):
     """All that is decided across documents: from screened inputs to the verdicts on each."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
 
     def expand(self, screened: beam.PCollection) -> beam.PCollection:
         return (
@@ -41,12 +38,8 @@ class ResolveInputs(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class Curate(beam.PTransform):  # type: ignore[misc]
-    """Curate every input of a collection of ``Input`` in JSON; gives ``(key, account)``."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
+class Curate(Composite):
+    """Curate every input of a collection of ``Input`` in JSON; gives ``(key, counts)``."""
 
     def expand(self, inputs: beam.PCollection) -> beam.PCollection:
         return (

@@ -16,6 +16,7 @@ from functools import partial
 import apache_beam as beam
 import numpy as np
 
+from pipelines.composite import Composite
 from pipelines.metrics import metered
 from pipelines.run import Run
 from pipelines.sketch import load_input, load_sketches
@@ -24,12 +25,8 @@ from pipelines.verdicts import EXACT, EXEMPT, NEAR, VERDICT, Keyed, MergeByInput
 HIT = np.dtype([("hash", "<u8"), ("input", "<u8"), ("documents", "<u4")])
 
 
-class RemoveContamination(beam.PTransform):  # type: ignore[misc]
+class RemoveContamination(Composite):
     """Find the benchmark n-grams that are common usage among the documents still kept."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
 
     def expand(self, inputs: beam.PCollection) -> beam.PCollection:
         found = (

@@ -54,6 +54,7 @@ from numpy.typing import NDArray
 
 from filters.dedup import bands, components, exact, leaders, parts, stars, steps
 from filters.dedup.steps import ASIDE, Partitioned
+from pipelines.composite import Composite
 from pipelines.metrics import metered
 from pipelines.run import Run, input_of_reference
 from pipelines.sketch import Sketches, load_input, load_sketches
@@ -109,12 +110,8 @@ def gathered(tables: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
 # --- exact --------------------------------------------------------------------------------------
 
 
-class RemoveExactDuplicates(beam.PTransform):  # type: ignore[misc]
+class RemoveExactDuplicates(Composite):
     """Among documents of equal content, all but the preferred are duplicates of it."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
 
     def expand(self, inputs: beam.PCollection) -> beam.PCollection:
         found = (
@@ -170,7 +167,7 @@ def _clusters(kept: NDArray[np.uint64]) -> Iterator[Keyed]:
 # --- near ---------------------------------------------------------------------------------------
 
 
-class RemoveNearDuplicates(beam.PTransform):  # type: ignore[misc]
+class RemoveNearDuplicates(Composite):
     """MinHash LSH: shared bands give candidates, components gather them, leaders decide.
 
     Every duplicate has direct evidence: its signature agrees with that of the document it is a
@@ -179,8 +176,7 @@ class RemoveNearDuplicates(beam.PTransform):  # type: ignore[misc]
     """
 
     def __init__(self, run: Run, max_members: int = parts.MAX_MEMBERS) -> None:
-        super().__init__()
-        self._run = run
+        super().__init__(run)
         self._max_members = max_members
 
     def expand(self, inputs: beam.PCollection) -> beam.PCollection:

@@ -213,6 +213,14 @@ def read_json(path: str) -> Any:
     return json.loads(read_bytes(path))
 
 
+def find_json(path: str) -> Any | None:
+    """The content of a JSON file, or ``None`` where there is none: one request to a store."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+
+
 def exists(path: str) -> bool:
     """Whether there is a file or object of that name."""
     if is_local(path):

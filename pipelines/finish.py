@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,32 +23,29 @@ import pyarrow.parquet as pq
 
 from filters.batch import Batch, apply
 from filters.decontamination.hits import best_hit
+from filters.decontamination.index import BenchmarkIndex
 from filters.document import DeadLetter, Decision, Document, Edit
 from filters.rules import decide, removed_by
 from filters.stages import FINISH
-from pipelines import attempts, files, guard, metrics, progress, tables
+from pipelines import attempts, files, guard, metrics, progress, tables, timing
 from pipelines.account import Account
+from pipelines.composite import Composite
 from pipelines.decide import evidence_of, local_decisions
 from pipelines.inputs import Input
-from pipelines.probe import Condemned, Probe
-from pipelines.read import WORKER_ENDED
+from pipelines.probe import Condemned, Probe, attempt_at
 from pipelines.recipe import StageSettings
-from pipelines.run import Run, done_file
+from pipelines.run import Run, build_stage, done_file
 from pipelines.screen import load_batch
 from pipelines.sketch import load_input
 from pipelines.verdicts import CLUSTER, EXACT, EXEMPT, NEAR, Keyed, rows
 
 
-class WriteDocuments(beam.PTransform):  # type: ignore[misc]
+class WriteDocuments(Composite):
     """Write the final files of every input from its verdicts.
 
     Takes ``(key, verdicts)`` and gives ``(key, counts)``, the counts as JSON: an account may be
     large, and lies in the work directory.
     """
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
 
     def expand(self, verdicts: beam.PCollection) -> beam.PCollection:
         return verdicts | "Finish input" >> beam.MapTuple(
@@ -105,10 +101,8 @@ def finish_input(key: str, blob: bytes, run: Run) -> Keyed:
 def finished(run: Run, item: Input, state: str) -> dict[str, Any] | None:
     """The marker of an input whose final files are there, whole, and belong to ``state``."""
     path = run.finished_marker(item.key)
-    if not files.exists(path):
-        return None
-    marker: dict[str, Any] = files.read_json(path)
-    if marker["state"] != state:
+    marker: dict[str, Any] | None = files.find_json(path)
+    if marker is None or marker["state"] != state:
         return None
     present = all(
         files.size(run.table(table, item.key, item.source)) == facts["bytes"]
@@ -195,22 +189,18 @@ class _DigestingWriter:
 def _write(item: Input, verdicts: Verdicts, state: str, run: Run) -> dict[str, Any]:
     """Write the four tables of an input batch by batch, then its marker."""
     account = Account()
-    seconds: dict[str, Counter[str]] = {}
+    seconds: timing.Seconds = {}
     facts = files.read_json(done_file(run.measured_folder(item)))
-    prefix = run.finishing_notes(item)
-    with contextlib.ExitStack() as stack:
-        died = stack.enter_context(attempts.attempt(prefix))
-        probe = None
-        if died >= attempts.DEADLY:
-            probe = stack.enter_context(Probe(item, "finish", run))
+    notes = run.finishing_notes(item)
+    with attempt_at(item, "finish", notes, run) as probe:
         with contextlib.ExitStack() as opened:
             out = _Tables(run, item, opened)
             for number in range(facts["batches"]):
                 batch = load_batch(item, number, run)
-                _add_seconds(seconds, batch.spent)
+                timing.add(seconds, batch.spent)
                 condemned = _try_batch(batch, probe)
                 _finish_batch(batch, item, verdicts, run, out, account, condemned)
-                _add_seconds(seconds, {attempts.worker_name(): batch.seconds})
+                timing.add(seconds, {timing.worker_name(): batch.seconds})
             written = out.close()
         stages = [stage.name for stage in run.recipe.chain(item.source)]
         account.check(stages, item.name)
@@ -229,14 +219,8 @@ def _write(item: Input, verdicts: Verdicts, state: str, run: Run) -> dict[str, A
         }
         run.check_current()
         files.write_json(run.finished_marker(item.key), marker)
-    attempts.forget(prefix)
+    attempts.forget(notes)
     return marker
-
-
-def _add_seconds(total: dict[str, Counter[str]], spent: Mapping[str, Mapping[str, float]]) -> None:
-    """Add seconds by worker and stage."""
-    for worker, stages in spent.items():
-        total.setdefault(worker, Counter()).update(stages)
 
 
 def _try_batch(batch: Batch, probe: Probe | None) -> dict[str, Condemned]:
@@ -286,7 +270,6 @@ def _finish_batch(
             evidence = functools.partial(_evidence, stage, verdicts)
             ends.take(document, decide(document, stage.rules, evidence))
         batch.rejected = {name: gone.rule for name, gone in ends.removed.items()}
-        progress.seconds(stage.name, batch.seconds[stage.name])
     started = time.perf_counter()
     _write_batch(batch, item, ends, run, out, account)
     batch.seconds["write"] = time.perf_counter() - started
@@ -302,16 +285,22 @@ def finish_stage(
     """
     counts = account or Account()
     if stage.spec.phase == FINISH:
-        apply(batch, stage.name, run.build(stage), run.recipe.caps.seconds)
+        apply(batch, stage.name, build_stage(stage), run.recipe.caps.seconds)
         return
-    place = {document.id: batch.first + n for n, document in enumerate(batch.documents)}
+    if stage.name == "duplicates":
+        place = {document.id: batch.first + n for n, document in enumerate(batch.documents)}
 
-    def measure(document: Document) -> list[Edit]:
-        if stage.name == "duplicates":
+        def measure(document: Document) -> list[Edit]:
             _measure_duplicates(document, place[document.id], verdicts, counts)
-        elif stage.name == "decontamination":
-            _measure_contamination(stage, document, verdicts, counts, run)
-        return []
+            return []
+
+    else:
+        # Opened here: an index that is damaged is no fault of a document.
+        index = run.index(stage)
+
+        def measure(document: Document) -> list[Edit]:
+            _measure_contamination(document, index, verdicts, counts)
+            return []
 
     apply(batch, stage.name, measure, run.recipe.caps.seconds)
 
@@ -321,8 +310,7 @@ def _bury_condemned(batch: Batch, stage: StageSettings, condemned: Mapping[str, 
         found = condemned.get(document.id)
         if found is not None and found.stage == stage.name:
             batch.dead.add(document.id)
-            message = f"ended its worker by {found.how}"
-            batch.letters.append(DeadLetter(document.id, stage.name, WORKER_ENDED, message))
+            batch.letters.append(found.letter(document.id))
 
 
 def _measure_duplicates(
@@ -339,9 +327,9 @@ def _measure_duplicates(
 
 
 def _measure_contamination(
-    stage: StageSettings, document: Document, verdicts: Verdicts, account: Account, run: Run
+    document: Document, index: BenchmarkIndex, verdicts: Verdicts, account: Account
 ) -> None:
-    hit = best_hit(document.text, run.index(stage), verdicts.exempt)
+    hit = best_hit(document.text, index, verdicts.exempt)
     document.signals["decontamination.ngrams"] = hit.ngrams if hit else 0
     if hit:
         document.metadata["contaminated_by"] = f"{hit.benchmark} {hit.item}: {hit.text}"

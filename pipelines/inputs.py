@@ -1,11 +1,11 @@
 """From what the user names to a sorted list of inputs with stable keys.
 
 An *input* is the unit of work: one archive or table, a part of a large one (``pipelines.parts``),
-or a group of small HTML files. Its key is
-taken from its content and size, never from where it lies or where it stands in a list: the same
-files give the same document ids, and so the same bytes, on any machine and in any order, and a
-new file changes nothing about the old ones. A group of HTML files is one input: its key is of the
-names and sizes in it, and a page more or less in the folder makes other groups.
+or a group of small HTML files. Its key is taken from its content and size, never from where it
+lies or where it stands in a list: the same files give the same document ids, and so the same
+bytes, on any machine and in any order, and a new file changes nothing about the old ones. A group
+of HTML files is one input: its key is of the names and sizes in it, and a page more or less in the
+folder makes other groups.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Input:
 
     A part of a file begins at byte ``offset`` with the record at position ``first`` of the file and
     stops before that at ``end`` (-1: at the end of the file). ``sha256`` is the digest of the whole
-    file of ``file_size`` bytes, where the pass that looked for parts has learnt it.
+    file, where the pass that looked for parts has learnt it.
     """
 
     key: str
@@ -67,7 +67,6 @@ class Input:
     first: int = 0
     end: int = -1
     sha256: str = ""
-    file_size: int = 0
 
     @property
     def is_part(self) -> bool:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
-from pipelines import attempts, files
+from pipelines import attempts
 from pipelines.inputs import Input
 from pipelines.parts import is_large, stored_parts
 from pipelines.run import Run
@@ -129,9 +129,10 @@ class Pool:
 
     def _forgive(self, task: Task) -> None:
         """Workers that are ended on purpose leave notes that would make their inputs suspect."""
-        for item in task.inputs:
-            for prefix in (self._run.reading_notes(item), self._run.finishing_notes(item)):
-                attempts.forget(prefix)
+        notes = {"screen": self._run.reading_notes, "finish": self._run.finishing_notes}
+        if task.name in notes:
+            for item in task.inputs:
+                attempts.forget(notes[task.name](item))
 
     def perform(self, tasks: Sequence[Task]) -> None:
         """Run all tasks. Raises ``WorkerFailed`` when one has failed for good."""
@@ -160,8 +161,8 @@ class Pool:
         os.set_blocking(worker.output.fileno(), False)
         self._selector.register(worker.output, selectors.EVENT_READ, worker)
         self._workers.append(worker)
-        order = (replace(self._run, isolated=True), files.store_options())
-        worker.send(base64.b64encode(pickle.dumps(order)).decode())
+        run = replace(self._run, isolated=True)
+        worker.send(base64.b64encode(pickle.dumps(run)).decode())
 
     def _listen(self, queue: deque[Task]) -> None:
         for key, _ in self._selector.select(timeout=1.0):

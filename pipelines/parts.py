@@ -45,10 +45,9 @@ def split_input(item: Input, run: Run) -> list[Input]:
     if not is_large(item, run):
         return [item]
     path = _parts_file(item, run)
-    if files.exists(path):
-        stored = files.read_json(path)
-        if stored["updated"] == item.updated and stored["size"] == item.size:
-            return [_from_row(item, row, stored["sha256"]) for row in stored["parts"]]
+    stored = files.find_json(path)
+    if stored and stored["updated"] == item.updated and stored["size"] == item.size:
+        return [_from_row(item, row, stored["sha256"]) for row in stored["parts"]]
     rows, sha256 = _scan(item, run)
     files.write_json(
         path, {"parts": rows, "sha256": sha256, "size": item.size, "updated": item.updated}
@@ -91,7 +90,6 @@ def _from_row(item: Input, row: dict[str, int], sha256: str) -> Input:
         first=row["first"],
         end=row["end"],
         size=row["size"],
-        file_size=item.size,
     )
 
 

@@ -8,6 +8,7 @@ record is *condemned*: the worker turns it into a dead letter without touching i
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import pickle
 import signal
@@ -17,12 +18,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines import files
-from pipelines.attempts import DEADLY
+from filters.document import DeadLetter
+from pipelines.attempts import DEADLY, attempt
 from pipelines.inputs import Input
 from pipelines.run import Run
 
 CHILD = "import pipelines.quiet, pipelines.probe_child; pipelines.probe_child.main()"
+
+
+WORKER_ENDED = "WorkerEnded"
+"""The error of a dead letter for a record that takes down its worker."""
 
 
 class PoisonedRecord(RuntimeError):
@@ -36,6 +41,25 @@ class Condemned:
     stage: str
     how: str
     url: str
+
+    def letter(self, record: str) -> DeadLetter:
+        """The dead letter for it; ``record`` is its id."""
+        message = f"ended its worker by {self.how}"
+        return DeadLetter(record, self.stage, WORKER_ENDED, message, self.url)
+
+
+@contextlib.contextmanager
+def attempt_at(item: Input, task: str, notes: str, run: Run) -> Iterator[Probe | None]:
+    """Note an attempt at an input while the block runs; gives a probe where others died at it.
+
+    ``notes`` is what the notes of this task on this input begin with.
+    """
+    with attempt(notes) as died:
+        if died < DEADLY:
+            yield None
+            return
+        with Probe(item, task, run) as probe:
+            yield probe
 
 
 class Probe:
@@ -108,7 +132,7 @@ class Probe:
         )
         assert self._child.stdin is not None
         assert self._child.stdout is not None
-        order = (self._run, self._item.to_json(), self._task, place, files.store_options())
+        order = (self._run, self._item.to_json(), self._task, place)
         self._child.stdin.write(base64.b64encode(pickle.dumps(order)) + b"\n")
         self._child.stdin.close()
         self._events = map(json.loads, self._child.stdout)

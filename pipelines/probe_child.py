@@ -16,7 +16,7 @@ from filters import cap
 from filters.batch import Batch
 from filters.document import Document
 from filters.rules import removed_by
-from pipelines import files, memory, tables
+from pipelines import memory, tables
 from pipelines.decide import local_decisions
 from pipelines.finish import NOTHING, finish_stage
 from pipelines.inputs import Input
@@ -34,8 +34,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _end_with_parent()
     memory.volunteer()
-    run, text, task, place, options = pickle.loads(base64.b64decode(sys.stdin.readline()))
-    files.use_store_options(options)
+    run, text, task, place = pickle.loads(base64.b64decode(sys.stdin.readline()))
     cap.end_when_hanging(run.recipe.caps.hang_seconds)
     item = Input.from_json(text)
     os.write(channel, b'{"ready": true}\n')

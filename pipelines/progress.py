@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 _lock = threading.Lock()
@@ -31,17 +30,10 @@ def tell(event: str, **facts: Any) -> None:
         os.write(_channel, line.encode())
 
 
-def batch_done(
-    key: str, records: int, kept: int, offset: int, seconds: Mapping[str, float]
-) -> None:
+def batch_done(key: str, records: int, kept: int, offset: int) -> None:
     """A batch of an input is measured and stored.
 
     ``kept`` documents have passed all rules on single documents; ``offset`` is how far into the
     file the batch goes.
     """
-    tell("batch", input=key, records=records, kept=kept, offset=offset, seconds=dict(seconds))
-
-
-def seconds(stage: str, spent: float) -> None:
-    """Time spent in a stage outside the measuring of batches."""
-    tell("seconds", stage=stage, seconds=spent)
+    tell("batch", input=key, records=records, kept=kept, offset=offset)

@@ -13,18 +13,15 @@ import pyarrow.parquet as pq
 
 from filters.batch import Batch
 from filters.document import DeadLetter, Document
-from pipelines import attempts, files
+from pipelines import files
 from pipelines.inputs import MAX_RECORDS, Input, document_id
 from pipelines.inputs_error import InputError
-from pipelines.probe import Probe
+from pipelines.probe import Probe, attempt_at
 from pipelines.read_caps import read_caps
 from pipelines.run import Run, batch_file, done_file
 from pipelines.sources.caps import Input as ReaderInput
 from pipelines.sources.html import read_html
 from pipelines.sources.records import read_records
-
-WORKER_ENDED = "WorkerEnded"
-"""The error of a dead letter for a record that takes down its worker."""
 
 BATCH_RECORDS = 256
 BATCH_CHARACTERS = 32 << 20
@@ -43,11 +40,7 @@ def read_batches(text: str, run: Run) -> Iterator[Batch]:
         yield Batch(item.key, -1, 0, 0, [], last=True, sealed=True)
         return
     number, start, taken = _written(run, item)
-    with contextlib.ExitStack() as stack:
-        died = stack.enter_context(attempts.attempt(run.reading_notes(item)))
-        probe = None
-        if died >= attempts.DEADLY:
-            probe = stack.enter_context(Probe(item, "measure", run))
+    with attempt_at(item, "measure", run.reading_notes(item), run) as probe:
         records = Records(run, item, item.first + start, taken, probe)
         yield from _batches(records, item, number, start, run)
 
@@ -84,9 +77,9 @@ def _facts_file(run: Run, item: Input) -> str:
 def _is_current(run: Run, item: Input) -> bool:
     """Whether the measured batches are complete and of the file as it is now."""
     marker = done_file(run.measured_folder(item))
-    if not files.exists(marker):
+    facts = files.find_json(marker)
+    if facts is None:
         return False
-    facts = files.read_json(marker)
     if facts["updated"] == item.updated:
         return True
     if (item.sha256 or digest_of(item)) == facts["sha256"]:
@@ -124,9 +117,10 @@ def _written(run: Run, item: Input) -> tuple[int, int, int]:
     folder = run.measured_folder(item)
     seen = {"size": item.size, "updated": item.updated}
     note = files.join(folder, "reading.json")
-    if files.exists(note) and files.read_json(note) != seen:
-        forget(run, item)
-    if not files.exists(note):
+    known = files.find_json(note)
+    if known != seen:
+        if known is not None:
+            forget(run, item)
         files.write_json(note, seen)
         return 0, 0, 0
     number = start = taken = 0
@@ -221,9 +215,7 @@ class Records:
         found = self._probe.try_record(self._position) if self._probe else None
         if found is None:
             return True
-        message = f"ended its worker by {found.how}"
-        letter = DeadLetter(identifier, found.stage, WORKER_ENDED, message, found.url)
-        self._condemned.append((self._position, letter))
+        self._condemned.append((self._position, found.letter(identifier)))
         return False
 
     def _all(self) -> Iterator[Document | DeadLetter]:

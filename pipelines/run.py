@@ -107,10 +107,6 @@ class Run:
             found.update({signal.name: signal for signal in self.signals(source.name)})
         return list(found.values())
 
-    def build(self, stage: StageSettings) -> StageFunction:
-        """A stage ready to run on documents, built once per process."""
-        return build_stage(stage)
-
     def index(self, stage: StageSettings) -> BenchmarkIndex:
         """The benchmark indexes of a stage as one, opened once per process from local copies."""
         return open_index(tuple(self.local_resource(name) for name in stage.options.benchmarks))

@@ -21,27 +21,24 @@ import pyarrow as pa
 from filters.batch import Batch, apply
 from filters.rules import decide, removed_by
 from filters.stages import EXTRACT
-from pipelines import attempts, files, guard, metrics, progress, tables
+from pipelines import attempts, files, guard, metrics, progress, tables, timing
+from pipelines.composite import Composite
 from pipelines.inputs import Input
 from pipelines.parts import split_input
 from pipelines.read import read_batches
 from pipelines.recipe import StageSettings
-from pipelines.run import Run, batch_file, done_file
+from pipelines.run import Run, batch_file, build_stage, done_file
 from pipelines.sketch import sketch_table
 
 Keyed = tuple[str, bytes]
 
 
-class SplitInputs(beam.PTransform):  # type: ignore[misc]
+class SplitInputs(Composite):
     """Cut large files in parts, and share all inputs out to the workers anew.
 
     Takes and gives ``Input`` in JSON. Without the exchange behind it, a worker would keep all
     parts of the files that it looked into.
     """
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
 
     def expand(self, inputs: beam.PCollection) -> beam.PCollection:
         return (
@@ -58,15 +55,11 @@ def split_to_json(text: str, run: Run) -> list[str]:
 
 @beam.typehints.with_input_types(str)
 @beam.typehints.with_output_types(Keyed)
-class ScreenInputs(beam.PTransform):  # type: ignore[misc]
+class ScreenInputs(Composite):
     """Read, measure and screen every input of a collection of ``Input`` in JSON.
 
     Yields ``(key, b"")`` for each input once its batches are all stored.
     """
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
 
     def expand(self, inputs: beam.PCollection) -> beam.PCollection:
         run = self._run
@@ -121,7 +114,7 @@ def run_stage(carried: Carried, name: str, run: Run) -> Carried:
 
 def measure_stage(batch: Batch, stage: StageSettings, run: Run) -> None:
     """Measure one stage on the active documents of a batch."""
-    apply(batch, stage.name, run.build(stage), run.recipe.caps.seconds)
+    apply(batch, stage.name, build_stage(stage), run.recipe.caps.seconds)
     if stage.spec.phase >= EXTRACT or not stage.rules:
         return
     for document in list(batch.active()):
@@ -148,12 +141,12 @@ def write_batch(carried: Carried, run: Run) -> tuple[str, int]:
             "first": str(batch.first),
             "end": str(batch.end),
             "last": str(int(batch.last)),
-            "seconds": json.dumps({attempts.worker_name(): batch.seconds}),
+            "seconds": json.dumps({timing.worker_name(): batch.seconds}),
         }
     )
     files.write_bytes(batch_file(folder, batch.number), tables.to_bytes(table))
     metrics.batch(batch, kept)
-    progress.batch_done(item.key, len(batch.documents), kept, batch.offset, batch.seconds)
+    progress.batch_done(item.key, len(batch.documents), kept, batch.offset)
     return text, batch.number
 
 
@@ -194,9 +187,7 @@ def screen_input(item: Input, run: Run) -> None:
     count = files.read_json(done_file(run.measured_folder(item)))["batches"]
     for number in range(count):
         if not files.exists(batch_file(folder, number)):
-            started = time.perf_counter()
             write_sketch(load_batch(item, number, run), item, run)
-            progress.seconds("sketch", time.perf_counter() - started)
     files.write_json(done_file(folder), {"batches": count})
 
 

@@ -37,8 +37,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     progress.listen(channel)
     # The line comes from the process that started this one, over its own pipe.
-    run, options = pickle.loads(base64.b64decode(sys.stdin.readline()))
-    files.use_store_options(options)
+    run: Run = pickle.loads(base64.b64decode(sys.stdin.readline()))
     guard.prepare(run)
     # The supervisor tells of an error in one line; Beam would print its traceback as well.
     logging.disable(logging.CRITICAL)

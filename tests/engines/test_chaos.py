@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 
 import pytest
 from chaos import kill_one, run_with_kills, stop_group
@@ -28,19 +29,22 @@ def assert_same(output, samples_run) -> None:
     assert no_leftovers(output)
 
 
-def runs(count: int, once) -> None:
-    """Repeat ``once(number)``, which gives how many kills it made, until there were enough."""
+def survives(options: Sequence[str], kill: Callable[[], bool], kills: int, samples_run, tmp_path):
+    """Runs in which ``kill`` strikes up to ``kills`` times each, until there were enough."""
     made = number = 0
-    while made < count:
-        made += once(number)
+    while made < KILLS:
+        output = tmp_path / str(number)
+        code, struck, said = run_with_kills(output, options, kill, kills, number)
+        assert code == 0, said
+        assert_same(output, samples_run)
+        made += struck
         number += 1
-        assert number <= 4 * count, f"only {made} of {count} kills met a run that still went on"
+        assert number <= 4 * KILLS, f"only {made} of {KILLS} kills met a run that still went on"
 
 
 @pytest.mark.needs("flink")
 def test_taskmanagers_killed(samples_run, tmp_path):
-    def once(number: int) -> int:
-        output = tmp_path / str(number)
+    with flink.cluster(2) as cluster:
 
         def kill() -> bool:
             victim = cluster.taskmanagers.pop(0)
@@ -48,30 +52,15 @@ def test_taskmanagers_killed(samples_run, tmp_path):
             cluster.start_taskmanager()
             return True
 
-        code, struck, said = run_with_kills(output, cluster.options(), kill, KILLS, number)
-        assert code == 0, said
-        assert_same(output, samples_run)
-        return struck
-
-    with flink.cluster(2) as cluster:
-        runs(KILLS, once)
+        survives(cluster.options(), kill, KILLS, samples_run, tmp_path)
 
 
 @pytest.mark.needs("flink")
 def test_python_workers_killed(samples_run, tmp_path):
-    def once(number: int) -> int:
-        output = tmp_path / str(number)
-
-        def kill() -> bool:
-            return kill_one(cluster.workers())
-
-        code, struck, said = run_with_kills(output, cluster.options(), kill, KILLS, number)
-        assert code == 0, said
-        assert_same(output, samples_run)
-        return struck
-
     with flink.cluster(2) as cluster:
-        runs(KILLS, once)
+        survives(
+            cluster.options(), lambda: kill_one(cluster.workers()), KILLS, samples_run, tmp_path
+        )
 
 
 @pytest.mark.needs("flink")
@@ -116,16 +105,9 @@ def test_the_jobmanager_killed_and_the_same_command_again(samples_run, tmp_path)
 
 
 def test_workers_of_the_local_supervisor_killed(samples_run, tmp_path):
-    def once(number: int) -> int:
-        output = tmp_path / str(number)
-        own = os.getpid()
+    own = os.getpid()
 
-        def kill() -> bool:
-            return kill_one([pid for child in children(own) for pid in descendants(child)])
+    def kill() -> bool:
+        return kill_one([pid for child in children(own) for pid in descendants(child)])
 
-        code, struck, said = run_with_kills(output, ["--workers", "2"], kill, 3, number)
-        assert code == 0, said
-        assert_same(output, samples_run)
-        return struck
-
-    runs(KILLS, once)
+    survives(["--workers", "2"], kill, 3, samples_run, tmp_path)
