@@ -6,12 +6,11 @@ same bytes for the same run.
 
 from __future__ import annotations
 
-import importlib.resources
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from pipelines import histogram
+from pipelines import histogram, page
 
 Manifest = Mapping[str, Any]
 TOP_ROWS = 30
@@ -19,7 +18,6 @@ TOP_ROWS = 30
 
 def render_report(manifest: Manifest) -> str:
     """The whole page."""
-    style = (importlib.resources.files("pipelines") / "data" / "report.css").read_text("utf-8")
     title = f"Cidermill: {manifest['recipe']['name']}"
     sections = [
         _funnel(manifest),
@@ -35,50 +33,7 @@ def render_report(manifest: Manifest) -> str:
         _inputs(manifest),
         _origin(manifest),
     ]
-    body = "\n".join(section for section in sections if section)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>"
-        f"{_head(manifest)}\n{body}</main></body></html>\n"
-    )
-
-
-def _number(count: float) -> str:
-    return f"{count:,.0f}".replace(",", "\u202f")
-
-
-def _share(part: float, whole: float) -> str:
-    return f"{part / whole:.1%}" if whole else ""
-
-
-def _section(name: str, title: str, content: str, note: str = "") -> str:
-    remark = f'<p class="note">{note}</p>' if note else ""
-    return f'<section id="{name}"><h2>{escape(title)}</h2>{remark}{content}</section>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; cells are HTML already. Columns whose head begins with ``#`` are numbers."""
-    classes = [' class="n"' if name.startswith("#") else "" for name in head]
-    names = [name.removeprefix("#") for name in head]
-    top = "".join(f"<th{c}>{escape(n)}</th>" for c, n in zip(classes, names, strict=True))
-    lines = "".join(
-        "<tr>"
-        + "".join(f"<td{c}>{cell}</td>" for c, cell in zip(classes, row, strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    return f'<div class="wide"><table><tr>{top}</tr>{lines}</table></div>'
-
-
-def _bar(parts: Sequence[tuple[str, float]], whole: float) -> str:
-    """A horizontal bar of coloured shares of ``whole``."""
-    pieces = "".join(
-        f'<i class="{name}" style="width:{100 * value / whole:.3f}%"></i>'
-        for name, value in parts
-        if whole and value
-    )
-    return f'<span class="bar">{pieces}</span>'
+    return page.document(title, [_head(manifest), *sections])
 
 
 def _head(manifest: Manifest) -> str:
@@ -91,11 +46,11 @@ def _head(manifest: Manifest) -> str:
         ("dead", "dead letters"),
     ]
     boxes = "".join(
-        f'<div class="card {name}"><b>{_number(counts.get(name, 0))}</b>{text}'
-        f"<small>{_share(counts.get(name, 0), read) if name != 'read' else ''}</small></div>"
+        f'<div class="card {name}"><b>{page.number(counts.get(name, 0))}</b>{text}'
+        f"<small>{page.share(counts.get(name, 0), read) if name != 'read' else ''}</small></div>"
         for name, text in cards
     )
-    letters = _number(counts.get("characters kept", 0))
+    letters = page.number(counts.get("characters kept", 0))
     return (
         f"<header><h1>{escape(manifest['recipe']['name'])}</h1>"
         f"<p>{escape(manifest['recipe']['description'])}</p>"
@@ -111,7 +66,7 @@ def _funnel(manifest: Manifest) -> str:
     rows = []
     for stage in manifest["stages"]:
         row = total["stages"].get(stage["name"], {})
-        bar = _bar(
+        bar = page.bar(
             [("kept", row.get("out", 0)), ("rejected", row.get("dropped", 0)),
              ("dead", row.get("dead", 0))],
             read,
@@ -120,15 +75,15 @@ def _funnel(manifest: Manifest) -> str:
             [
                 f'<b title="{escape(stage["summary"])}">{escape(stage["name"])}</b>',
                 bar,
-                _number(row.get("in", 0)),
-                _number(row.get("dropped", 0)),
-                _number(row.get("dead", 0)),
-                _number(row.get("out", 0)),
+                page.number(row.get("in", 0)),
+                page.number(row.get("dropped", 0)),
+                page.number(row.get("dead", 0)),
+                page.number(row.get("out", 0)),
             ]
         )
-    table = _table(["stage", "", "#in", "#dropped", "#dead", "#out"], rows)
+    table = page.table(["stage", "", "#in", "#dropped", "#dead", "#out"], rows)
     note = "Green goes on, orange is dropped here, red becomes a dead letter here."
-    return _section("funnel", "Funnel", table, note)
+    return page.section("funnel", "Funnel", table, note)
 
 
 def _rules(manifest: Manifest) -> str:
@@ -149,17 +104,17 @@ def _rules(manifest: Manifest) -> str:
                     else ""
                 ),
                 escape(rule["action"]),
-                _number(row.get("removed", 0)),
-                _number(row.get("broken", 0)),
-                _bar([("rejected", row.get("removed", 0))], read),
+                page.number(row.get("removed", 0)),
+                page.number(row.get("broken", 0)),
+                page.bar([("rejected", row.get("removed", 0))], read),
             ]
         )
-    table = _table(["rule", "stage", "asks for", "action", "#removed", "#broken", ""], rows)
+    table = page.table(["rule", "stage", "asks for", "action", "#removed", "#broken", ""], rows)
     note = (
         "A document is removed by the first rule it breaks; <i>broken</i> counts all that break "
         "the rule, also those that another rule had removed before."
     )
-    return _section("rules", "Rules", table, note)
+    return page.section("rules", "Rules", table, note)
 
 
 def _of_sources(manifest: Manifest, rule: Mapping[str, Any]) -> str:
@@ -213,7 +168,7 @@ def _signals(manifest: Manifest) -> str:
         "All documents in grey, kept ones in green, bounds in red. Heights are square roots of "
         "counts, so that rare values can be seen."
     )
-    return _section("signals", "Signals", content, note)
+    return page.section("signals", "Signals", content, note)
 
 
 def _word_bars(found: Mapping[str, int], kept: Mapping[str, int]) -> str:
@@ -222,12 +177,12 @@ def _word_bars(found: Mapping[str, int], kept: Mapping[str, int]) -> str:
     rows = [
         [
             escape(word),
-            _bar([("kept", kept.get(word, 0)), ("all", count - kept.get(word, 0))], most),
-            _number(count),
+            page.bar([("kept", kept.get(word, 0)), ("all", count - kept.get(word, 0))], most),
+            page.number(count),
         ]
         for word, count in top
     ]
-    return _table(["", "", "#"], rows)
+    return page.table(["", "", "#"], rows)
 
 
 def _words(manifest: Manifest, key: str, title: str, column: str) -> str:
@@ -239,18 +194,20 @@ def _words(manifest: Manifest, key: str, title: str, column: str) -> str:
     lines = [
         [
             escape(name or "(none)"),
-            _bar(
+            page.bar(
                 [(end, row.get(end, 0)) for end in ("kept", "rejected", "dead")],
                 most,
             ),
-            _number(row.get("read", 0)),
-            _number(row.get("kept", 0)),
-            _share(row.get("kept", 0), row.get("read", 0)),
+            page.number(row.get("read", 0)),
+            page.number(row.get("kept", 0)),
+            page.share(row.get("kept", 0), row.get("read", 0)),
         ]
         for name, row in rows[:TOP_ROWS]
     ]
     rest = f"and {len(rows) - TOP_ROWS} more" if len(rows) > TOP_ROWS else ""
-    return _section(key, title, _table([column, "", "#read", "#kept", "#share"], lines), rest)
+    return page.section(
+        key, title, page.table([column, "", "#read", "#kept", "#share"], lines), rest
+    )
 
 
 def _duplicates(manifest: Manifest) -> str:
@@ -258,12 +215,16 @@ def _duplicates(manifest: Manifest) -> str:
     if not clusters:
         return ""
     rows = [
-        [_number(int(size)), _number(count), _bar([("rejected", count)], max(clusters.values()))]
+        [
+            page.number(int(size)),
+            page.number(count),
+            page.bar([("rejected", count)], max(clusters.values())),
+        ]
         for size, count in sorted(clusters.items(), key=lambda row: int(row[0]))
     ]
     note = "Documents kept that stand for others as well, by the size of their cluster."
-    table = _table(["#size", "#clusters", ""], rows)
-    return _section("duplicates", "Duplicate clusters", table, note)
+    table = page.table(["#size", "#clusters", ""], rows)
+    return page.section("duplicates", "Duplicate clusters", table, note)
 
 
 def _contamination(manifest: Manifest) -> str:
@@ -273,13 +234,13 @@ def _contamination(manifest: Manifest) -> str:
     rows = [
         [
             escape(name),
-            _number(row.get("documents", 0)),
+            page.number(row.get("documents", 0)),
             escape(", ".join(sorted(k[5:] for k in row if k.startswith("item "))[:10])),
         ]
         for name, row in sorted(found.items())
     ]
-    table = _table(["benchmark", "#documents", "items"], rows)
-    return _section("contamination", "Contaminated benchmarks", table)
+    table = page.table(["benchmark", "#documents", "items"], rows)
+    return page.section("contamination", "Contaminated benchmarks", table)
 
 
 def _edits(manifest: Manifest) -> str:
@@ -287,10 +248,10 @@ def _edits(manifest: Manifest) -> str:
     if not found:
         return ""
     rows = [
-        [f"<code>{escape(name)}</code>", _number(row["spans"]), _number(row["characters"])]
+        [f"<code>{escape(name)}</code>", page.number(row["spans"]), page.number(row["characters"])]
         for name, row in sorted(found.items())
     ]
-    return _section("edits", "Edits", _table(["reason", "#spans", "#characters"], rows))
+    return page.section("edits", "Edits", page.table(["reason", "#spans", "#characters"], rows))
 
 
 def _dead(manifest: Manifest) -> str:
@@ -298,11 +259,13 @@ def _dead(manifest: Manifest) -> str:
     if not total["dead"]:
         return ""
     rows = [
-        [escape(name) + _examples(total["examples"].get(f"dead: {name}", [])), _number(count)]
+        [escape(name) + _examples(total["examples"].get(f"dead: {name}", [])), page.number(count)]
         for name, count in sorted(total["dead"].items(), key=lambda row: (-row[1], row[0]))
     ]
     note = "Records that could not be processed. Each is a row of <code>dead/</code>."
-    return _section("dead", "Dead letters", _table(["stage: error", "#records"], rows), note)
+    return page.section(
+        "dead", "Dead letters", page.table(["stage: error", "#records"], rows), note
+    )
 
 
 def _inputs(manifest: Manifest) -> str:
@@ -311,16 +274,18 @@ def _inputs(manifest: Manifest) -> str:
             escape(entry["name"]),
             escape(entry["source"]),
             escape(entry["kind"]),
-            _number(entry["size"]),
-            _number(entry["counts"].get("read", 0)),
-            _number(entry["counts"].get("kept", 0)),
+            page.number(entry["size"]),
+            page.number(entry["counts"].get("read", 0)),
+            page.number(entry["counts"].get("kept", 0)),
             f"<code>{entry['sha256'][:12]}</code>",
         ]
         for entry in manifest["inputs"][:500]
     ]
     head = ["input", "source", "kind", "#bytes", "#read", "#kept", "sha256"]
     more = len(manifest["inputs"]) - 500
-    return _section("inputs", "Inputs", _table(head, rows), f"and {more} more" if more > 0 else "")
+    return page.section(
+        "inputs", "Inputs", page.table(head, rows), f"and {more} more" if more > 0 else ""
+    )
 
 
 def _origin(manifest: Manifest) -> str:
@@ -331,4 +296,4 @@ def _origin(manifest: Manifest) -> str:
         *([name, escape(version)] for name, version in manifest["libraries"].items()),
         *([name, escape(str(value))] for name, value in manifest["settings"].items()),
     ]
-    return _section("origin", "How it was made", _table(["what", "which"], rows))
+    return page.section("origin", "How it was made", page.table(["what", "which"], rows))
