@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from pipelines import files
 from pipelines.timing import worker_name
 
+FOLDER = "attempts"
+"""Of the work directory: holds all notes; few, for each goes with its attempt."""
+
 DEADLY = 2
 """So many attempts that died make their work suspect: it is then done under a probe."""
 

@@ -1,4 +1,4 @@
-"""The command line: ``cidermill curate | why | report | recipes | benchmarks``.
+"""The command line: ``cidermill curate | why | report | recipes | benchmarks | tokenizer``.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong use or unusable input; 3 documents were lost or
 invented; 130 interrupted. Errors are one line on standard error; with ``CIDERMILL_DEBUG=1`` in the
@@ -16,14 +16,15 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 import pipelines.quiet  # noqa: F401 - before Beam is imported
-from pipelines import command_benchmarks, command_curate, command_recipes
+from pipelines import command_benchmarks, command_curate, command_recipes, command_tokenizer
 from pipelines.account import ConservationError
-from pipelines.command_curate import Interrupted
 from pipelines.engines import EngineFailed
+from pipelines.hold import Interrupted
 from pipelines.inputs_error import InputError
 from pipelines.local import WorkerFailed
 from pipelines.why import NotFound, explain
 from pipelines.yaml_tree import RecipeError
+from tokenizer.train import TrainingFailed
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     command_recipes.add_parser(commands)
     command_benchmarks.add_parser(commands)
+    command_tokenizer.add_parser(commands)
     return top
 
 
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except ConservationError as error:
         return _fail(error, 3)
-    except (WorkerFailed, EngineFailed) as error:
+    except (WorkerFailed, EngineFailed, TrainingFailed) as error:
         return _fail(error, 1)
     except (Interrupted, KeyboardInterrupt):
         return _fail(Interrupted("interrupted; the same command goes on from here"), 130)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import fcntl
 import os
-import signal
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 from pipelines import conclude, files, inputs
 from pipelines.benchmark_indexes import resolve_benchmarks
 from pipelines.console import Console, print_counters, print_funnel
+from pipelines.curate import curate
 from pipelines.engines import Counted, choose, run_on_engine
+from pipelines.hold import hold, stoppable
 from pipelines.inputs import Input
 from pipelines.inputs_error import InputError
 from pipelines.local import run_locally
@@ -27,10 +27,6 @@ from pipelines.run import Run
 from pipelines.sources.records import check_options
 
 LOCAL = "local"
-
-
-class Interrupted(RuntimeError):
-    """The user or the system asked the run to stop."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -91,7 +87,7 @@ def perform(arguments: argparse.Namespace) -> int:
     run, found = plan(arguments)
     store = tuple(sorted(files.store_options().items()))
     run = dataclasses.replace(run, token=uuid.uuid4().hex, store=store)
-    with _only_run(run.work), _only_run(run.output), _signals():
+    with hold(run.work), hold(run.output), stoppable():
         conclude.begin(run)
         console = Console(run, found)
         if engine is None:
@@ -103,9 +99,10 @@ def perform(arguments: argparse.Namespace) -> int:
         else:
             staged = stage_resources(dict(run.resources), run.work)
             run = dataclasses.replace(run, staged=staged, isolated=engine.isolated)
+            build = partial(curate, inputs=found, run=run)
             console.start(f"{engine.told}, work in {run.work}")
             with console:
-                counted = run_on_engine(engine, run, found, console.show, console.say)
+                counted = run_on_engine(engine, run.work, build, console.show, console.say)
         manifest = conclude.conclude(run, found, counted.shuffled)
     seconds = files.read_json(conclude.timing_file(run.output))["seconds"]
     print_funnel(manifest, arguments.output, seconds)
@@ -192,43 +189,6 @@ def find_inputs(recipe: Recipe, without: tuple[str, ...] = ()) -> list[Input]:
         except ValueError as error:
             raise InputError(f"source {item.source!r}: {error}") from None
     return inputs.with_unique_keys(found)
-
-
-@contextlib.contextmanager
-def _only_run(folder: str) -> Iterator[None]:
-    """Hold a folder: two runs into one would remove each other's files."""
-    if not files.is_local(folder):
-        yield
-        return
-    try:
-        os.makedirs(folder, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"another run is writing to {folder}; wait for it or name another --output"
-            ) from None
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """A polite request to end is answered like Ctrl-C: workers are ended, nothing is lost."""
-
-    def stop(_number: int, _frame: Any) -> None:
-        raise Interrupted("stopped; the same command goes on from here")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def report(arguments: argparse.Namespace) -> int:

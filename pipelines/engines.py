@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,11 +26,8 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from pipelines import files, metrics
-from pipelines.curate import curate
-from pipelines.inputs import Input
+from pipelines import attempts, files, metrics
 from pipelines.inputs_error import InputError
-from pipelines.run import Run
 
 ALIASES = {"prism": "PortableRunner", "flink": "FlinkRunner", "dataflow": "DataflowRunner"}
 MAX_SUBMISSIONS = 4
@@ -43,6 +40,7 @@ LISTING_SHARE = 20
 """Of the time between two looks into the work directory, one part in so many may be the look."""
 
 Show = Callable[[dict[str, int]], None]
+Build = Callable[[beam.Pipeline], Any]
 
 
 class EngineFailed(RuntimeError):
@@ -148,11 +146,12 @@ def _find_prism(location: str | None) -> str:
 
 
 def run_on_engine(
-    engine: Engine, run: Run, found: Sequence[Input], show: Show, say: Callable[[str], None]
+    engine: Engine, work: str, build: Build, show: Show, say: Callable[[str], None]
 ) -> Counted:
-    """Submit the graph and wait for its end; gives the engine's counters.
+    """Submit the graph that ``build`` puts on a pipeline and wait for its end.
 
-    ``show`` gets the counters of progress while the job runs.
+    Gives the engine's counters. ``work`` is the work directory of the run; ``show`` gets the
+    counters of progress while the job runs.
 
     Raises:
       EngineFailed: the engine cannot be reached, or the job failed for good.
@@ -165,30 +164,28 @@ def run_on_engine(
             address = stack.enter_context(worker_pool())
             options += ["--environment_type=EXTERNAL", f"--environment_config={address}"]
         for submission in range(1, MAX_SUBMISSIONS + 1):
-            before = _dead_attempts(run)
+            before = _dead_attempts(work)
             try:
-                return _submit(engine, options, run, found, show)
+                return _submit(engine, options, work, build, show)
             except EngineFailed as error:
-                if submission == MAX_SUBMISSIONS or _dead_attempts(run) <= before:
+                if submission == MAX_SUBMISSIONS or _dead_attempts(work) <= before:
                     raise
                 say(f"{error}; a worker had died: submitting the job again")
     raise AssertionError
 
 
-def _dead_attempts(run: Run) -> frozenset[str]:
+def _dead_attempts(work: str) -> frozenset[str]:
     """The notes of attempts in the work directory; after a job, those of workers that died."""
-    return frozenset(path for path, _, _ in files.listing(f"{run.attempts_folder}/*"))
+    return frozenset(path for path, _, _ in files.listing(files.join(work, attempts.FOLDER, "*")))
 
 
-def _submit(
-    engine: Engine, flags: list[str], run: Run, found: Sequence[Input], show: Show
-) -> Counted:
+def _submit(engine: Engine, flags: list[str], work: str, build: Build, show: Show) -> Counted:
     options = PipelineOptions([f"--runner={engine.runner}", *flags])
     try:
         pipeline = beam.Pipeline(options=options)
-        _ = curate(pipeline, found, run)
+        build(pipeline)
         result = pipeline.run()
-        watch = _Watch(result, run, show)
+        watch = _Watch(result, work, show)
         try:
             state = result.wait_until_finish()
         except BaseException:
@@ -207,13 +204,13 @@ def _submit(
     )
 
 
-def _stored_progress(run: Run) -> Counter[str]:
+def _stored_progress(work: str) -> Counter[str]:
     """How many inputs and parts of inputs have been begun and finished, by their files."""
     with contextlib.suppress(OSError):
         return Counter(
             {
-                metrics.BEGUN: len(files.listing(files.join(run.work, "inputs", "*.json"))),
-                metrics.FINISHED: len(files.listing(files.join(run.work, "finished", "*.json"))),
+                metrics.BEGUN: len(files.listing(files.join(work, "inputs", "*.json"))),
+                metrics.FINISHED: len(files.listing(files.join(work, "finished", "*.json"))),
             }
         )
     return Counter()
@@ -236,7 +233,7 @@ class _Watch:
     """Asks a running job for its counters, in a thread of its own."""
 
     result: Any
-    run: Run
+    work: str
     show: Show
     _ended: threading.Event = field(default_factory=threading.Event)
 
@@ -251,7 +248,7 @@ class _Watch:
             if not found:
                 # Flink's job service gives none before the end; what is stored tells as well.
                 started = time.monotonic()
-                found = _stored_progress(self.run)
+                found = _stored_progress(self.work)
                 pause = max(POLL_SECONDS, LISTING_SHARE * (time.monotonic() - started))
             if not self._ended.is_set():
                 self.show(dict(found))

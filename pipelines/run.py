@@ -18,7 +18,7 @@ from typing import Any
 from filters.decontamination.index import BenchmarkIndex
 from filters.signal import Signal
 from filters.stages import EXTRACT, GLOBAL, MEASURE, StageFunction
-from pipelines import files
+from pipelines import attempts, files
 from pipelines.benchmark_indexes import open_index
 from pipelines.inputs import Input
 from pipelines.recipe import Recipe, StageSettings, digest
@@ -229,7 +229,7 @@ class Run:
     @property
     def attempts_folder(self) -> str:
         """All notes of attempts: few, for each goes with its attempt."""
-        return files.join(self.work, "attempts")
+        return files.join(self.work, attempts.FOLDER)
 
     def reading_notes(self, item: Input) -> str:
         """What the notes of attempts at reading and measuring an input begin with."""

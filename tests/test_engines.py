@@ -98,7 +98,7 @@ def submissions(monkeypatch, outcomes):
     monkeypatch.setattr(engines, "_submit", submit)
     said: list[str] = []
     engine = engines.Engine("FnApiRunner", "FnApiRunner", (), None)
-    return lambda: run_on_engine(engine, None, [], lambda _: None, said.append), made, said
+    return lambda: run_on_engine(engine, "", id, lambda _: None, said.append), made, said
 
 
 def test_a_job_that_fails_because_a_worker_died_is_submitted_again(monkeypatch):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tokenizers_here import own_texts, small_tokenizer, train_on
 
 from tokenizer import model_proto, special
-from tokenizer.model import ModelFileError, Tokenizer, UnencodableText
-from tokenizer.model_proto import Kind
+from tokenizer.model import Tokenizer, UnencodableText
+from tokenizer.model_proto import Kind, ModelFileError
 from tokenizer.segments import MAX_CHARACTERS, segments
 from tokenizer.train import Settings, TrainingFailed, finalize
 
@@ -40,6 +40,13 @@ def test_the_first_pieces():
 def test_digits_stand_alone():
     assert pieces_of("2024") == ["2", "0", "2", "4"]
     assert pieces_of("in 1999")[-4:] == ["1", "9", "9", "9"]
+
+
+def test_digits_have_pieces_even_where_the_text_has_none(tmp_path):
+    model = Tokenizer(
+        train_on(["no digit here, only words and words " * 50], tmp_path, vocab_size=430)
+    )
+    assert [model.pieces[number] for number in model.encode("1999")] == ["1", "9", "9", "9"]
 
 
 @pytest.mark.parametrize("digits", ["४५", "٣٤", "１２", "𝟗𝟗"])
@@ -162,7 +169,7 @@ def test_a_vocabulary_larger_than_the_text_says_what_is_possible(tmp_path):
 def test_a_vocabulary_too_small_for_the_characters_says_so(tmp_path):
     letters = "".join(chr(0x4E00 + n) for n in range(200))
     with pytest.raises(TrainingFailed, match=r"ask for more than \d+, or lower"):
-        train_on([letters], tmp_path, vocab_size=special.FIXED + 100, character_coverage=1.0)
+        train_on([letters], tmp_path, vocab_size=special.FIXED + 150, character_coverage=1.0)
 
 
 @pytest.mark.parametrize("size", [special.FIXED, (1 << 20) + 1])

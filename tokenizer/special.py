@@ -20,6 +20,9 @@ NEWLINE, TAB = "\n", "\t"
 WHITESPACE = (NEWLINE, TAB)
 """Always pieces of their own, never part of another: ids 64 and 65. The 256 bytes follow."""
 
+REQUIRED = "".join(map(chr, range(0x21, 0x7F)))
+"""Characters that have a piece however rare they are: a digit is never a byte."""
+
 BYTES = 256
 FIXED = 3 + len(CONTROLS) + len(WHITESPACE) + BYTES
 """Pieces that every vocabulary begins with."""

@@ -63,6 +63,7 @@ class Settings:
             "character_coverage": self.character_coverage,
             "split_by_whitespace": self.split_by_whitespace,
             "byte_fallback": True,
+            "required_chars": special.REQUIRED,
             "split_digits": True,
             "normalization_rule_name": "identity",
             "allow_whitespace_only_pieces": True,
