@@ -1,1 +1,1 @@
-"""Tokenizer training and token shards. Nothing here yet: the curation path comes first."""
+"""Tokenizers and token shards: training, encoding, packing, mixing, reading."""
