@@ -1,4 +1,4 @@
-"""The command line: ``cidermill curate | why | report | recipes | benchmarks | tokenizer``.
+"""The command line: ``cidermill curate | why | report | recipes | benchmarks | tokenizer | pack``.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong use or unusable input; 3 documents were lost or
 invented; 130 interrupted. Errors are one line on standard error; with ``CIDERMILL_DEBUG=1`` in the
@@ -16,7 +16,13 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 import pipelines.quiet  # noqa: F401 - before Beam is imported
-from pipelines import command_benchmarks, command_curate, command_recipes, command_tokenizer
+from pipelines import (
+    command_benchmarks,
+    command_curate,
+    command_pack,
+    command_recipes,
+    command_tokenizer,
+)
 from pipelines.account import ConservationError
 from pipelines.engines import EngineFailed
 from pipelines.hold import Interrupted
@@ -41,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     command_recipes.add_parser(commands)
     command_benchmarks.add_parser(commands)
     command_tokenizer.add_parser(commands)
+    command_pack.add_parser(commands)
     return top
 
 

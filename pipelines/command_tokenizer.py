@@ -269,13 +269,15 @@ def load(path: str) -> Tokenizer:
     Raises:
       InputError: there is none, or none that can be used.
     """
-    candidates = [path] if path.endswith(".model") else [
-        files.join(path, "tokenizer", "tokenizer.model"), files.join(path, "tokenizer.model")
-    ]  # fmt: skip
-    for candidate in candidates:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            try:
-                return Tokenizer(files.read_bytes(candidate))
-            except ModelFileError as error:
-                raise InputError(f"{candidate}: {error}") from None
-    raise InputError(f"no tokenizer in {path}; train one: cidermill tokenizer train {path}")
+    found = tokenizer_path(path)
+    try:
+        return Tokenizer(files.read_bytes(found))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"no tokenizer at {found}; train one: cidermill tokenizer train") from None
+    except ModelFileError as error:
+        raise InputError(f"{found}: {error}") from None
+
+
+def tokenizer_path(path: str) -> str:
+    """The model file that a path means: itself, or the one in the folder of a run."""
+    return path if path.endswith(".model") else files.join(path, "tokenizer", "tokenizer.model")

@@ -55,7 +55,12 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """What to call it in a message."""
+        """What to call it."""
+        return self.key
+
+    @property
+    def place(self) -> str:
+        """Where it lies, for a message."""
         return f"{self.path} (row groups {self.first} to {self.end - 1})"
 
     def to_json(self) -> str:

@@ -53,6 +53,21 @@ def use_store_options(options: dict[str, Any]) -> None:
     FileSystems.set_options(PipelineOptions.from_dictionary(options))
 
 
+class CarriesStore:
+    """What travels to workers with the options of its submitter's file systems in ``store``.
+
+    A worker that a pool starts is told nothing of Beam's options.
+    """
+
+    store: tuple[tuple[str, Any], ...]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a worker: its file systems get the options, where it has none."""
+        self.__dict__.update(state)
+        if self.store and not store_options():
+            use_store_options(dict(self.store))
+
+
 def join(base: str, *parts: str) -> str:
     """A path below ``base``, for local paths and URLs alike."""
     return FileSystems.join(base, *parts) if parts else base

@@ -69,6 +69,11 @@ class Input:
     sha256: str = ""
 
     @property
+    def place(self) -> str:
+        """Where it lies, for a message."""
+        return self.paths[0]
+
+    @property
     def is_part(self) -> bool:
         """Whether other parts of the same file exist."""
         return self.first > 0 or self.end >= 0

@@ -21,10 +21,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from dataclasses import dataclass, field
+from typing import IO, Any, Protocol
 
-from pipelines import attempts
 from pipelines.inputs import Input
 from pipelines.parts import is_large, stored_parts
 from pipelines.run import Run
@@ -53,12 +52,35 @@ class WorkerFailed(RuntimeError):
     """A slice of the work failed twice; the message names the input."""
 
 
+class Item(Protocol):
+    """A piece of work that has a size in bytes and travels as JSON: an input, a unit, a group."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    def to_json(self) -> str: ...
+
+
+class Job(Protocol):
+    """What a pool works for. It is pickled, and each worker gets it first."""
+
+    @property
+    def hang_seconds(self) -> float: ...
+    def in_workers(self) -> Job: ...
+    def forgive(self, task: str, item: Any) -> None: ...
+
+
 @dataclass
 class Task:
     """A slice of work: what to do with which inputs, and how often it has failed."""
 
     name: str
-    inputs: list[Input]
+    inputs: list[Any]
     failures: int = 0
     deaths: int = 0
 
@@ -67,7 +89,7 @@ class Task:
         return json.dumps({"task": self.name, "inputs": [i.to_json() for i in self.inputs]})
 
 
-def slices(name: str, inputs: Iterable[Input], workers: int) -> list[Task]:
+def slices(name: str, inputs: Iterable[Item], workers: int) -> list[Task]:
     """Group inputs into tasks by bytes, largest first; small ones share a task."""
     tasks: list[Task] = []
     ordered = sorted(inputs, key=lambda item: (-item.size, item.key))
@@ -109,13 +131,13 @@ class Pool:
     Use as a context manager; leaving it ends every process. ``listener`` gets each event.
     """
 
-    def __init__(self, run: Run, workers: int, listener: Listener) -> None:
-        self._run = run
+    def __init__(self, job: Job, workers: int, listener: Listener) -> None:
+        self._job = job
         self._count = workers
         self._listener = listener
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
-        self._silence = run.recipe.caps.hang_seconds + SILENCE_SECONDS
+        self._silence = job.hang_seconds + SILENCE_SECONDS
 
     def __enter__(self) -> Pool:
         return self
@@ -124,15 +146,10 @@ class Pool:
         for worker in list(self._workers):
             self._end(worker)
             if worker.task is not None:
-                self._forgive(worker.task)
+                # Workers that are ended on purpose leave notes that would make inputs suspect.
+                for item in worker.task.inputs:
+                    self._job.forgive(worker.task.name, item)
         self._selector.close()
-
-    def _forgive(self, task: Task) -> None:
-        """Workers that are ended on purpose leave notes that would make their inputs suspect."""
-        notes = {"screen": self._run.reading_notes, "finish": self._run.finishing_notes}
-        if task.name in notes:
-            for item in task.inputs:
-                attempts.forget(notes[task.name](item))
 
     def perform(self, tasks: Sequence[Task]) -> None:
         """Run all tasks. Raises ``WorkerFailed`` when one has failed for good."""
@@ -161,8 +178,7 @@ class Pool:
         os.set_blocking(worker.output.fileno(), False)
         self._selector.register(worker.output, selectors.EVENT_READ, worker)
         self._workers.append(worker)
-        run = replace(self._run, isolated=True)
-        worker.send(base64.b64encode(pickle.dumps(run)).decode())
+        worker.send(base64.b64encode(pickle.dumps(self._job.in_workers())).decode())
 
     def _listen(self, queue: deque[Task]) -> None:
         for key, _ in self._selector.select(timeout=1.0):
@@ -213,7 +229,7 @@ class Pool:
         whole = task.name == "resolve"
         parts = [task.inputs] if whole else [[item] for item in task.inputs]
         if len(parts) == 1 and (task.failures >= MAX_FAILURES or task.deaths >= MAX_DEATHS):
-            where = f"{len(task.inputs)} inputs" if whole else f"input {task.inputs[0].paths[0]}"
+            where = f"{len(task.inputs)} inputs" if whole else f"input {task.inputs[0].place}"
             raise WorkerFailed(
                 f"{task.name} of {where} failed {task.failures + task.deaths} times: {reason}. "
                 "What is finished stays; leave the input out, lower a cap in the recipe, or give "
@@ -256,13 +272,13 @@ def run_locally(run: Run, inputs: Sequence[Input], workers: int, listener: Liste
             listener({"event": "phase", "phase": "split", "inputs": len(large)})
             pool.perform([Task("split", [item]) for item in large])
         parts = [part for item in inputs for part in stored_parts(item, run)]
-        listener({"event": "phase", "phase": "screen", "inputs": _sizes(parts)})
+        listener({"event": "phase", "phase": "screen", "inputs": sizes(parts)})
         pool.perform(slices("screen", parts, workers))
-        listener({"event": "phase", "phase": "resolve", "inputs": _sizes(parts)})
+        listener({"event": "phase", "phase": "resolve", "inputs": sizes(parts)})
         pool.perform([Task("resolve", parts)])
-        listener({"event": "phase", "phase": "finish", "inputs": _sizes(parts)})
+        listener({"event": "phase", "phase": "finish", "inputs": sizes(parts)})
         pool.perform(slices("finish", parts, workers))
 
 
-def _sizes(parts: Sequence[Input]) -> dict[str, int]:
+def sizes(parts: Sequence[Item]) -> dict[str, int]:
     return {part.key: part.size for part in parts}

@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources.abc import Traversable
 from typing import Any
 
@@ -53,7 +53,7 @@ class Superseded(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(files.CarriesStore):
     """A run's recipe, folders, and the choices that every worker must share.
 
     ``sample`` is the share of records to read, chosen by ``seed`` and the record's id.
@@ -76,14 +76,22 @@ class Run:
     isolated: bool = False
     store: tuple[tuple[str, Any], ...] = ()
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """In a worker: its file systems get the options of the submitter's, where it has none.
+    # --- workers ----------------------------------------------------------------------------
 
-        A worker that a pool starts is told nothing of Beam's options.
-        """
-        self.__dict__.update(state)
-        if self.store and not files.store_options():
-            files.use_store_options(dict(self.store))
+    @property
+    def hang_seconds(self) -> float:
+        """After so long in native code a worker ends itself."""
+        return self.recipe.caps.hang_seconds
+
+    def in_workers(self) -> Run:
+        """The run as worker processes of this machine get it."""
+        return replace(self, isolated=True)
+
+    def forgive(self, task: str, item: Input) -> None:
+        """Take back the notes of an attempt that was ended on purpose: its input is no suspect."""
+        notes = {"screen": self.reading_notes, "finish": self.finishing_notes}
+        if task in notes:
+            attempts.forget(notes[task](item))
 
     # --- stages -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import pickle
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,8 @@ from pipelines import files, guard, metrics, progress
 from pipelines.curate import ResolveInputs
 from pipelines.finish import WriteDocuments
 from pipelines.inputs import Input
+from pipelines.pack import PackGroups, TokenizeUnits
+from pipelines.pack_run import PackRun
 from pipelines.run import Run
 from pipelines.screen import ScreenInputs, split_to_json
 
@@ -37,8 +40,9 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     progress.listen(channel)
     # The line comes from the process that started this one, over its own pipe.
-    run: Run = pickle.loads(base64.b64decode(sys.stdin.readline()))
-    guard.prepare(run)
+    run: Run | PackRun = pickle.loads(base64.b64decode(sys.stdin.readline()))
+    if isinstance(run, Run):
+        guard.prepare(run)
     # The supervisor tells of an error in one line; Beam would print its traceback as well.
     logging.disable(logging.CRITICAL)
     threading.Thread(target=_beat, daemon=True).start()
@@ -68,8 +72,8 @@ def _beat() -> None:
         progress.tell("beat")
 
 
-def perform(task: dict[str, Any], run: Run) -> None:
-    """Run one slice of the graph: ``split``, ``screen``, ``resolve`` or ``finish`` some inputs."""
+def perform(task: dict[str, Any], run: Any) -> None:
+    """Run one slice of a graph on some inputs: one of ``_BUILD``."""
     inputs: list[str] = task["inputs"]
     # A pipeline sets the options of this process's file systems, so it gets those they have.
     options = PipelineOptions.from_dictionary(files.store_options())
@@ -105,7 +109,22 @@ def _finish(pipeline: beam.Pipeline, inputs: list[str], run: Run) -> None:
     _ = pairs | WriteDocuments(run)
 
 
-_BUILD = {"split": _split, "screen": _screen, "resolve": _resolve, "finish": _finish}
+def _tokenize(pipeline: beam.Pipeline, units: list[str], run: PackRun) -> None:
+    _ = pipeline | beam.Create(units).with_output_types(str) | "Tokenize" >> TokenizeUnits(run)
+
+
+def _pack(pipeline: beam.Pipeline, groups: list[str], run: PackRun) -> None:
+    _ = pipeline | beam.Create(groups).with_output_types(str) | "Pack" >> PackGroups(run)
+
+
+_BUILD: dict[str, Callable[[beam.Pipeline, list[str], Any], None]] = {
+    "split": _split,
+    "screen": _screen,
+    "resolve": _resolve,
+    "finish": _finish,
+    "tokenize": _tokenize,
+    "pack": _pack,
+}
 
 _HEAD = b"verdicts"
 """Before the verdicts in their file: there may be none, and some stores take no empty object."""

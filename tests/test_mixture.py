@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 
 import pytest
@@ -12,6 +13,7 @@ from tokenizer.mixture import (
     Component,
     Mixture,
     MixtureError,
+    Plan,
     Schedule,
     natural,
     plan,
@@ -144,6 +146,14 @@ def test_a_plan_prints_shares_and_repeats():
     ).lines()
     assert lines[1].split() == ["a", "60", "960", "75.0%", "2.00", "a"]
     assert lines[2].split() == ["b", "20", "320", "25.0%", "1.00", "b"]
+
+
+def test_a_plan_comes_back_from_json():
+    found = plan(mixture(component("a", 3, repeats=2), component("b", 1)), {"a": 30, "b": 20})
+    assert Plan.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    for damaged in ({}, {**found.to_dict(), "parts": [{}]}, {**found.to_dict(), "parts": 3}):
+        with pytest.raises(MixtureError, match="this is no plan of a mixture"):
+            Plan.from_dict(damaged)
 
 
 @pytest.mark.parametrize(

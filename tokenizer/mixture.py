@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 LONG = ".long"
 """Ends the name of a source's shards that hold its long documents alone."""
@@ -140,6 +141,44 @@ class Plan:
     def windows(self) -> int:
         """Windows in all."""
         return sum(part.windows for part in self.parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON can hold it."""
+        parts = [
+            {
+                "name": part.name,
+                "sources": list(part.sources),
+                "available": part.available,
+                "windows": part.windows,
+                "max_repeats": str(part.max_repeats),
+            }
+            for part in self.parts
+        ]
+        return {
+            "name": self.name,
+            "sequence_length": self.sequence_length,
+            "parts": parts,
+            "absent": list(self.absent),
+        }
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Plan:
+        """The inverse of ``to_dict``. Raises ``MixtureError`` for what is no plan."""
+        try:
+            parts = tuple(
+                Part(
+                    str(part["name"]),
+                    tuple(map(str, part["sources"])),
+                    int(part["available"]),
+                    int(part["windows"]),
+                    Fraction(part["max_repeats"]),
+                )
+                for part in found["parts"]
+            )
+            absent = tuple(map(str, found["absent"]))
+            return cls(str(found["name"]), int(found["sequence_length"]), parts, absent)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise MixtureError(f"this is no plan of a mixture: {error!r}") from None
 
     def lines(self) -> list[str]:
         """The plan as a table for people."""

@@ -1,0 +1,235 @@
+"""``cidermill pack``: a curated corpus to token shards, and the plan of a mixture over them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines import corpus, files
+from pipelines.bars import Bars
+from pipelines.command_tokenizer import load, tokenizer_path
+from pipelines.corpus import Corpus, Unit
+from pipelines.engines import choose, run_on_engine
+from pipelines.hold import hold, stoppable
+from pipelines.inputs_error import InputError
+from pipelines.local import Pool, sizes, slices
+from pipelines.mixtures import load_mixture, shipped_mixtures
+from pipelines.pack import PackDocuments, tokenized, write_index
+from pipelines.pack_run import SHARD_TOKENS, PackRun, Tokenized, make_groups
+from pipelines.resources import stage_resources
+from tokenizer.mixture import Mixture, MixtureError, Plan, natural, plan
+from tokenizer.packing import CUTS, METHODS
+from tokenizer.shards import INDEX
+
+LOCAL = "local"
+SEQUENCE_LENGTH = 4096
+PLAN = "mixture.json"
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``pack`` to the command line."""
+    pack = commands.add_parser(
+        "pack",
+        help="turn a curated corpus into token shards",
+        description="Tokenize the documents of a run and pack them into windows, without cutting "
+        "any that fits in one. The same command again goes on where an earlier one was stopped. "
+        "The format is told in docs/shards.md. Options that are not listed here go to Apache Beam.",
+    )
+    pack.add_argument("output", nargs="?", default="out", help="folder of the run (default: out)")
+    pack.add_argument(
+        "--sequence-length", type=int, metavar="N",
+        help=f"tokens a window (default: {SEQUENCE_LENGTH}, or the mixture's)",
+    )  # fmt: skip
+    pack.add_argument(
+        "--tokenizer", metavar="MODEL",
+        help="a tokenizer.model (default: OUTPUT/tokenizer/tokenizer.model)",
+    )  # fmt: skip
+    pack.add_argument(
+        "--mixture", metavar="NAME",
+        help=f"plan a mixture of the sources: {', '.join(shipped_mixtures())}, or a YAML file",
+    )  # fmt: skip
+    pack.add_argument(
+        "--tokens", type=float, metavar="N",
+        help="with --mixture: tokens to plan for, such as 10e9 (default: as many as its bounds on "
+        "repeats allow)",
+    )  # fmt: skip
+    pack.add_argument(
+        "--packing", default="best-fit", choices=METHODS,
+        help="best-fit cuts no document that fits in a window; concatenate cuts wherever a window "
+        "is full (default: best-fit)",
+    )  # fmt: skip
+    pack.add_argument(
+        "--cut", default="newline", choices=CUTS,
+        help="where a document that is too long is cut: behind the last newline of a window's last "
+        "eighth, or at its end (default: newline)",
+    )  # fmt: skip
+    pack.add_argument(
+        "--long-tokens", type=int, metavar="N",
+        help="pack documents of at least so many tokens as a source of their own, SOURCE.long "
+        "(default: no, or the mixture's)",
+    )  # fmt: skip
+    pack.add_argument(
+        "--shard-tokens", type=int, default=SHARD_TOKENS, metavar="N",
+        help=f"tokens a shard, about (default: {SHARD_TOKENS})",
+    )  # fmt: skip
+    pack.add_argument("--seed", type=int, default=0, help="order of documents (default: 0)")
+    pack.add_argument("--target", help="folder of the shards (default: OUTPUT/shards/LENGTH)")
+    pack.add_argument("--work-dir", help="folder for unfinished work (default: OUTPUT/work)")
+    pack.add_argument("--workers", "-w", type=int, help="worker processes (default: one a core)")
+    pack.add_argument(
+        "--runner", default=LOCAL, help="local (default), prism, flink, dataflow, any Beam runner"
+    )
+    pack.set_defaults(perform=perform)
+
+
+def perform(arguments: argparse.Namespace) -> int:
+    """Tokenize, pack, and plan the mixture."""
+    mixture = load_mixture(arguments.mixture) if arguments.mixture else None
+    _check(arguments, mixture)
+    found = Corpus.open(arguments.output)
+    run = _plan_run(arguments, mixture)
+    engine = None if arguments.runner == LOCAL else choose(arguments)
+    with hold(run.work), hold(run.target), stoppable():
+        # While shards are replaced, nothing may vouch for them.
+        files.remove([files.join(run.target, name) for name in (INDEX, PLAN)])
+        units = [unit for table in found.documents for unit in corpus.cut(table)]
+        if engine is None:
+            _run_locally(run, units, arguments.workers or os.cpu_count() or 1)
+        else:
+            build = partial(_build, units=units, run=run)
+            run_on_engine(engine, run.work, build, lambda _: None, _say)
+        index = files.read_json(files.join(run.target, INDEX))
+        _remove_strangers(run.target, index)
+        windows = _windows(index)
+        mixed = _mix(arguments, mixture, windows, run.sequence_length)
+        files.write_json(files.join(run.target, PLAN), mixed.to_dict())
+    print_loss(index)
+    if mixture is not None:
+        print("\n".join(mixed.lines()))
+    print(f"shards   {run.target}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace, mixture: Mixture | None) -> None:
+    bounds = (("sequence_length", 16), ("long_tokens", 2), ("shard_tokens", 1), ("workers", 1))
+    for name, least in bounds:
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} is {value}; it must be at least {least}")
+    if arguments.tokens is not None and mixture is None:
+        raise InputError("--tokens needs --mixture, which says what they are made of")
+    if arguments.tokens is not None and not 0 < arguments.tokens < float("inf"):
+        raise InputError(f"--tokens is {arguments.tokens:g}; it must be above 0")
+
+
+def _plan_run(arguments: argparse.Namespace, mixture: Mixture | None) -> PackRun:
+    length = arguments.sequence_length or (mixture.sequence_length if mixture else SEQUENCE_LENGTH)
+    if mixture is not None and length != mixture.sequence_length:
+        raise InputError(
+            f"--sequence-length is {length}, but the mixture {mixture.name!r} is for "
+            f"{mixture.sequence_length}; leave one of them out"
+        )
+    work = files.absolute(arguments.work_dir or files.join(arguments.output, "work"))
+    path = arguments.tokenizer or files.join(arguments.output, "tokenizer", "tokenizer.model")
+    tokenizer = load(path)
+    location = files.absolute(tokenizer_path(path))
+    staged = dict(stage_resources({location: tokenizer.sha256}, work))
+    target = arguments.target or files.join(arguments.output, "shards", str(length))
+    return PackRun(
+        work=work,
+        target=files.absolute(target),
+        tokenizer=staged.get(location, location),
+        tokenizer_sha256=tokenizer.sha256,
+        sequence_length=length,
+        method=arguments.packing,
+        cut=arguments.cut,
+        long_tokens=arguments.long_tokens or (mixture.long_tokens if mixture else None),
+        shard_tokens=arguments.shard_tokens,
+        seed=arguments.seed,
+        store=tuple(sorted(files.store_options().items())),
+    )
+
+
+def _run_locally(run: PackRun, units: Sequence[Unit], workers: int) -> None:
+    """The graph in two waves; what lies between them is on disk."""
+    with Bars() as bars, Pool(run, workers, bars.hear) as pool:
+        bars.begin("tokenizing", sizes(units), "B")
+        pool.perform(slices("tokenize", units, workers))
+        by_source: dict[str, list[Tokenized]] = {}
+        for unit in units:
+            for item in tokenized(unit, run):
+                by_source.setdefault(item.source, []).append(item)
+        groups = [
+            group
+            for source, items in sorted(by_source.items())
+            for group in make_groups(source, items, run.shard_tokens)
+        ]
+        bars.begin("packing", sizes(groups), " tokens")
+        pool.perform(slices("pack", groups, workers))
+    write_index([run.entry_file(group) for group in groups], run)
+
+
+def _build(pipeline: beam.Pipeline, units: Sequence[Unit], run: PackRun) -> None:
+    created = pipeline | "Units" >> beam.Create([u.to_json() for u in units]).with_output_types(str)
+    _ = created | "Deal out" >> beam.Reshuffle() | "Pack" >> PackDocuments(run)
+
+
+def _remove_strangers(target: str, index: Mapping[str, Any]) -> None:
+    """Remove shards of an earlier run with other settings, which the index does not name."""
+    wanted = {name for shard in index["shards"] for name in shard["files"]}
+    found = [path for path, _, _ in files.listing(files.join(target, "*"))]
+    endings = (".tokens.npy", ".windows.npy", ".pieces.npy", ".documents.parquet")
+    files.remove([p for p in found if p.endswith(endings) and p.rpartition("/")[2] not in wanted])
+    files.remove_temporary(target)
+
+
+def _windows(index: Mapping[str, Any]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for shard in index["shards"]:
+        found[shard["source"]] = found.get(shard["source"], 0) + shard["windows"]
+    return found
+
+
+def _mix(
+    arguments: argparse.Namespace, mixture: Mixture | None, windows: Mapping[str, int], length: int
+) -> Plan:
+    if mixture is None:
+        return natural("natural", windows, length)
+    total = None if arguments.tokens is None else max(1, int(arguments.tokens) // length)
+    try:
+        return plan(mixture, windows, total)
+    except MixtureError as error:
+        raise InputError(str(error)) from None
+
+
+def print_loss(index: Mapping[str, Any]) -> None:
+    """What packing cost, by source: padding, cuts; nothing is cropped."""
+    length = index["sequence_length"]
+    print(
+        f"{'source':<18}{'documents':>10}{'tokens':>14}{'bytes/token':>12}{'windows':>10}"
+        f"{'padding':>9}{'cropped':>9}{'cut':>7}"
+    )
+    by_source: dict[str, dict[str, int]] = {}
+    for shard in index["shards"]:
+        row = by_source.setdefault(shard["source"], {})
+        for key in ("documents", "tokens", "bytes", "windows", "padding", "cut_documents"):
+            row[key] = row.get(key, 0) + shard[key]
+    rows = [*sorted(by_source.items()), ("all", index["totals"])]
+    for name, row in rows:
+        places = row["windows"] * length
+        print(
+            f"{name:<18}{row['documents']:>10}{row['tokens']:>14}"
+            f"{row['bytes'] / max(1, row['tokens']):>12.3f}{row['windows']:>10}"
+            f"{row['padding'] / max(1, places):>9.2%}{0:>9.2%}{row['cut_documents']:>7}"
+        )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
