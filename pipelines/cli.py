@@ -1,4 +1,5 @@
-"""The command line: ``cidermill curate | why | report | recipes | benchmarks | tokenizer | pack``.
+"""The command line: ``cidermill curate | why | report | recipes | benchmarks | tokenizer | pack
+| shards``.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong use or unusable input; 3 documents were lost or
 invented; 130 interrupted. Errors are one line on standard error; with ``CIDERMILL_DEBUG=1`` in the
@@ -21,6 +22,7 @@ from pipelines import (
     command_curate,
     command_pack,
     command_recipes,
+    command_shards,
     command_tokenizer,
 )
 from pipelines.account import ConservationError
@@ -30,6 +32,7 @@ from pipelines.inputs_error import InputError
 from pipelines.local import WorkerFailed
 from pipelines.why import NotFound, explain
 from pipelines.yaml_tree import RecipeError
+from tokenizer.shard_set import ShardError
 from tokenizer.train import TrainingFailed
 
 
@@ -48,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     command_benchmarks.add_parser(commands)
     command_tokenizer.add_parser(commands)
     command_pack.add_parser(commands)
+    command_shards.add_parser(commands)
     return top
 
 
@@ -89,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if known.command != "curate":
             command_curate.set_store_options(rest, strict=True)
         return int(known.perform(known))
-    except (InputError, RecipeError, NotFound) as error:
+    except (InputError, RecipeError, NotFound, ShardError) as error:
         return _fail(error, 2)
     except ConservationError as error:
         return _fail(error, 3)

@@ -178,6 +178,18 @@ def test_the_plan_of_a_mixture_feeds_the_reader(corpus, tmp_path, capsys):
     assert len(list(WindowReader(ShardSet.open(str(target)), plan, batch=5))) == 10
 
 
+def test_shards_are_shown_verified_and_exported(packed, tmp_path, capsys):
+    assert main(["shards", "show", str(packed)]) == 0
+    assert "windows of 128 tokens, best-fit" in capsys.readouterr().out
+    assert main(["shards", "verify", str(packed)]) == 0
+    assert "shards are as they were written" in capsys.readouterr().out
+    assert main(["shards", "export", str(packed), "--target", str(tmp_path)]) == 0
+    tokens = ShardSet.open(str(packed)).index["totals"]["tokens"]
+    assert (tmp_path / "input.bin").stat().st_size == 2 * tokens
+    assert main(["shards", "verify", str(tmp_path)]) == 2
+    assert "holds no shards" in capsys.readouterr().err
+
+
 # --- groups -------------------------------------------------------------------------------------
 
 
