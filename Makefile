@@ -13,6 +13,8 @@ ENGINES := $(VENV)/.engines
 
 demo: $(STAMP)
 	$(BIN)/cidermill curate --input 'samples/*.warc.gz' --output out/demo
+	$(BIN)/cidermill tokenizer train out/demo --vocab-size 2048
+	$(BIN)/cidermill pack out/demo --sequence-length 1024
 	@echo "try      $(BIN)/cidermill why http://village.example.org/profanity --output out/demo"
 
 test: lint

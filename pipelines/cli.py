@@ -1,5 +1,5 @@
 """The command line: ``cidermill curate | why | report | recipes | benchmarks | tokenizer | pack
-| shards``.
+| shards | stream``.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong use or unusable input; 3 documents were lost or
 invented; 130 interrupted. Errors are one line on standard error; with ``CIDERMILL_DEBUG=1`` in the
@@ -23,6 +23,7 @@ from pipelines import (
     command_pack,
     command_recipes,
     command_shards,
+    command_stream,
     command_tokenizer,
 )
 from pipelines.account import ConservationError
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     command_tokenizer.add_parser(commands)
     command_pack.add_parser(commands)
     command_shards.add_parser(commands)
+    command_stream.add_parser(commands)
     return top
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers_here import small_tokenizer
 
+from pipelines.cli import main
 from tokenizer.reader import StateError
 from tokenizer.stream import TextStream, plain_length
 from tokenizer.texts import TextFileError, read_texts
@@ -137,6 +138,23 @@ def test_a_stream_goes_on_as_it_would_have(files, stop, batch):
     again = stream(files, **options)
     again.set_state(json.loads(json.dumps(first.get_state())))
     assert [*flat(begun), *flat(again)] == whole
+
+
+# --- command ------------------------------------------------------------------------------------
+
+
+def test_the_command_tells_what_the_thresholds_cost(files, tmp_path, capsys):
+    model = tmp_path / "t.model"
+    model.write_bytes(small_tokenizer().content)
+    words = ["stream", *files, "--tokenizer", str(model), "--sequence-length", "64"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "too few characters" in told
+    assert "windows, " in told
+    assert main([*words, "--text-field", "body"]) == 2
+    assert "cidermill: " in capsys.readouterr().err
+    assert main(["stream", "/none*", "--tokenizer", str(model)]) == 2
+    assert "/none* matches no file" in capsys.readouterr().err
 
 
 # --- mistakes -----------------------------------------------------------------------------------

@@ -76,3 +76,12 @@ def upload_samples(running: Store) -> None:
         client.create_bucket(Bucket=bucket)
     for name in ARCHIVES:
         client.upload_file(str(ROOT / "samples" / name), "crawl", f"in/{name}")
+
+
+def upload(running: Store, bucket: str, folder: Path, prefix: str) -> None:
+    """Make a bucket, and put a folder into it."""
+    client = running.client()
+    client.create_bucket(Bucket=bucket)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder)}")
