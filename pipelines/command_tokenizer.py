@@ -17,9 +17,11 @@ from pipelines.corpus import Corpus
 from pipelines.engines import choose, run_on_engine
 from pipelines.hold import hold, stoppable
 from pipelines.inputs_error import InputError
+from pipelines.mixtures import load_mixture
 from pipelines.sample import SampleTexts, Sampling
 from pipelines.tokenizer_training import Plan
 from tokenizer import special
+from tokenizer.mixture import Mixture, MixtureError
 from tokenizer.model import Tokenizer, UnencodableText
 from tokenizer.model_proto import ModelFileError
 from tokenizer.train import Settings
@@ -76,6 +78,10 @@ def _add_train(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "(default: as large as each is)",
     )  # fmt: skip
     train.add_argument(
+        "--mixture", metavar="NAME",
+        help="take the shares of a mixture, as `cidermill pack --mixture` does",
+    )  # fmt: skip
+    train.add_argument(
         "--character-coverage", type=float, default=0.9995,
         help="share of the text whose characters get a piece (default: 0.9995)",
     )  # fmt: skip
@@ -126,14 +132,20 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         )
     except ValueError as error:
         raise InputError(str(error)) from None
+    if arguments.share and arguments.mixture:
+        raise InputError("give --share or --mixture, not both")
     shares = parse_shares(arguments.share, found.sources)
-    groups = {name: (name,) for name in shares} if shares else {"all": found.sources}
+    groups: dict[str, tuple[str, ...]] = {name: (name,) for name in shares}
+    if arguments.mixture:
+        shares, groups = mixture_shares(load_mixture(arguments.mixture), found.sources)
+    if not shares:
+        shares, groups = {"all": 1.0}, {"all": found.sources}
     return Plan(
         found,
         settings,
         int(arguments.megabytes * MEGABYTE),
         arguments.seed,
-        shares or {"all": 1.0},
+        shares,
         groups,
         compare=not arguments.no_comparison and bool(found.rejected),
     )
@@ -173,6 +185,26 @@ def parse_shares(given: list[str], sources: tuple[str, ...]) -> dict[str, float]
         found[name] = share
     total = sum(found.values())
     return {name: share / total for name, share in found.items()}
+
+
+def mixture_shares(
+    mixture: Mixture, sources: tuple[str, ...]
+) -> tuple[dict[str, float], dict[str, tuple[str, ...]]]:
+    """The shares of a mixture's components that there are, 1 in all, and their sources.
+
+    Nothing, where its components are as large as they are.
+
+    Raises:
+      InputError: sources and components do not fit; see ``Mixture.assign``.
+    """
+    try:
+        assigned = mixture.assign(sources)
+    except MixtureError as error:
+        raise InputError(str(error)) from None
+    present = [(c.name, c.share) for c in mixture.components if c.share and assigned[c.name]]
+    total = sum(share for _, share in present)
+    shares = {name: float(share / total) for name, share in present}
+    return shares, {name: assigned[name] for name in shares}
 
 
 def _draw(plan: Plan, work: str, arguments: argparse.Namespace) -> list[str]:

@@ -119,7 +119,7 @@ def test_an_id_of_another_vocabulary_is_a_clear_error():
         small_tokenizer().decode([1999, 2000])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=10_000, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 @example("\u2581" * 3 + "\t \n")
 def test_round_trip_is_the_identity(text):

@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import digests
+from conftest import ROOT, digests
 
 from pipelines.cli import main
+from pipelines.command_tokenizer import mixture_shares
+from pipelines.mixtures import load_mixture
 from tokenizer.model import Tokenizer
 
 FILES = {"tokenizer.model", "tokenizer.json", "tokenizer_config.json", "card.json", "card.html"}
@@ -94,6 +96,40 @@ def test_another_seed_is_another_sample(samples_run, tmp_path):
     assert found[0] != found[1]
 
 
+def test_the_shares_of_a_mixture_are_those_of_what_there_is():
+    mixture = load_mixture("continued")
+    shares, groups = mixture_shares(mixture, ("code", "math", "web", "web2"))
+    assert shares == pytest.approx({"code": 0.25 / 0.85, "math": 0.2 / 0.85, "web": 0.4 / 0.85})
+    assert groups == {"code": ("code",), "math": ("math",), "web": ("web", "web2")}
+    assert mixture_shares(load_mixture("core"), ("web",)) == ({}, {})
+
+
+def test_shares_are_those_of_the_training_text(samples_run, tmp_path):
+    inputs = sorted((ROOT / "samples").glob("*.warc.gz"))
+    recipe = tmp_path / "two.yaml"
+    text = (ROOT / "recipes" / "web.yaml").read_text()
+    text += f"\nsources:\n  crawl: {{input: {inputs[0]}}}\n  forum: {{input: {inputs[1]}}}\n"
+    recipe.write_text(text)
+    output = tmp_path / "out"
+    assert main(["curate", "--recipe", str(recipe), "--output", str(output), "-w", "1"]) == 0
+    options = (
+        "--share",
+        "crawl=1",
+        "--share",
+        "forum=3",
+        "--megabytes",
+        "0.008",
+        "--no-comparison",
+    )
+    assert train(output, *options, "--vocab-size", "600") == 0
+    card = json.loads((output / "tokenizer" / "card.json").read_text())
+    assert card["shares"] == {"crawl": 0.25, "forum": 0.75}
+    sizes = card["samples"]["curated"]["sources"]
+    # The document at the end of each part is taken whole.
+    assert 2_000 <= sizes["crawl"] < 5_000
+    assert 6_000 <= sizes["forum"] < 9_000
+
+
 def test_encode_shows_pieces_and_ids(trained, capsys, monkeypatch):
     assert main(["tokenizer", "encode", str(trained), "in 2024"]) == 0
     assert capsys.readouterr().out.split()[-4:] == ["'2'", "'0'", "'2'", "'4'"]
@@ -115,6 +151,8 @@ def test_encode_shows_pieces_and_ids(trained, capsys, monkeypatch):
         (["--character-coverage", "0.5"], "a character coverage of 0.5; it must be 0.9 to 1"),
         (["--share", "web=1"], "the corpus has no source 'web', but input"),
         (["--share", "input"], "--share input: give SOURCE=NUMBER"),
+        (["--share", "input=1", "--mixture", "core"], "give --share or --mixture, not both"),
+        (["--mixture", "continued"], "the mixture 'continued' needs 'code'"),
         (["--share", "input=0"], "a share must be above 0; leave the source out"),
     ],
 )

@@ -45,13 +45,19 @@ def test_importing_every_filter_loads_no_beam():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("path", modules("tokenizer"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_tokenizer_knows_nothing_of_the_graph(path):
+    tops = {name.partition(".")[0] for name in imports(path)}
+    assert not tops & {"apache_beam", "pipelines", "filters", "trainer", "runtime"}
+
+
 def test_readers_never_import_beam():
     for path in modules("pipelines/sources"):
         assert "apache_beam" not in {n.partition(".")[0] for n in imports(path)}, path
 
 
 def test_there_are_no_circles():
-    paths = modules("filters") + modules("pipelines")
+    paths = modules("filters") + modules("tokenizer") + modules("pipelines")
     names = {
         str(p.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__"): p
         for p in paths
@@ -71,7 +77,7 @@ def test_there_are_no_circles():
 
 def test_nothing_uses_what_differs_between_processes():
     """No Python hash() or unseeded chance where it could reach an output."""
-    for path in modules("filters") + modules("pipelines"):
+    for path in modules("filters") + modules("tokenizer") + modules("pipelines"):
         tree = ast.parse(path.read_text("utf-8"))
         called = {
             node.func.id
