@@ -213,7 +213,8 @@ def _draw(plan: Plan, work: str, arguments: argparse.Namespace) -> list[str]:
     tables = [*plan.corpus.documents, *(plan.corpus.rejected if plan.compare else ())]
     folder = files.join(work, "samples", sample.state(draws, plan.seed, tables))
     units = [unit.to_json() for table in tables for unit in corpus.cut(table)]
-    sampling = Sampling(draws, plan.seed, folder)
+    store = tuple(sorted(files.store_options().items()))
+    sampling = Sampling(draws, plan.seed, folder, store)
     build = partial(_build, units=units, sampling=sampling)
     print(
         f"drawing {sum(d.budget for d in draws) / MEGABYTE:.0f} MB from {len(units)} units of "

@@ -146,11 +146,7 @@ def cut(table: Table, unit_bytes: int = UNIT_BYTES) -> Iterator[Unit]:
       InputError: the table cannot be read.
     """
     with _opened(table.path) as file:
-        column = file.schema_arrow.get_field_index("text")
-        sizes = [
-            file.metadata.row_group(n).column(column).total_uncompressed_size
-            for n in range(file.metadata.num_row_groups)
-        ]
+        sizes = [_text_bytes(file.metadata.row_group(n)) for n in range(file.num_row_groups)]
     first = size = 0
     for number, own in enumerate(sizes):
         if number > first and size + own > unit_bytes:
@@ -158,6 +154,11 @@ def cut(table: Table, unit_bytes: int = UNIT_BYTES) -> Iterator[Unit]:
             first, size = number, 0
         size += own
     yield _unit(table, first, len(sizes), size)
+
+
+def _text_bytes(group: pq.RowGroupMetaData) -> int:
+    columns = (group.column(number) for number in range(group.num_columns))
+    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema == "text")
 
 
 def _unit(table: Table, first: int, end: int, size: int) -> Unit:

@@ -74,12 +74,13 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(files.CarriesStore):
     """What workers must know: the draws, the seed, and where texts go."""
 
     draws: tuple[Draw, ...]
     seed: int
     folder: str
+    store: tuple[tuple[str, Any], ...] = ()
 
     def of(self, unit: Unit) -> list[Draw]:
         """The draws that take from a unit."""
