@@ -30,16 +30,19 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
-import numpy as np
-import sentencepiece
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+# This file has the name of the package, and its folder comes first where imports look.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from tokenizer import special
-from tokenizer.export import tokenizer_json
-from tokenizer.model import Tokenizer
-from tokenizer.packing import pack
-from tokenizer.train import Settings, train, write_segments
+import numpy as np  # noqa: E402
+import sentencepiece  # noqa: E402
+import tokenizers  # noqa: E402
+from tokenizers import decoders, models, pre_tokenizers, trainers  # noqa: E402
+
+from tokenizer import special  # noqa: E402
+from tokenizer.export import tokenizer_json  # noqa: E402
+from tokenizer.model import Tokenizer  # noqa: E402
+from tokenizer.packing import pack  # noqa: E402
+from tokenizer.train import Settings, train, write_segments  # noqa: E402
 
 ROUNDS = 3
 BUFFER = 1000

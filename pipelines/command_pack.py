@@ -14,7 +14,7 @@ import apache_beam as beam
 from pipelines import corpus, files
 from pipelines.bars import Bars
 from pipelines.command_tokenizer import load, tokenizer_path
-from pipelines.corpus import Corpus, Unit
+from pipelines.corpus import Corpus, Table, Unit
 from pipelines.engines import choose, run_on_engine
 from pipelines.hold import hold, stoppable
 from pipelines.inputs_error import InputError
@@ -23,6 +23,7 @@ from pipelines.mixtures import load_mixture, shipped_mixtures
 from pipelines.pack import PackDocuments, tokenized, write_index
 from pipelines.pack_run import SHARD_TOKENS, PackRun, Tokenized, make_groups
 from pipelines.resources import stage_resources
+from pipelines.units import ReadUnits
 from tokenizer.mixture import Mixture, MixtureError, Plan, natural, plan
 from tokenizer.packing import CUTS, METHODS
 from tokenizer.shards import INDEX
@@ -98,11 +99,11 @@ def perform(arguments: argparse.Namespace) -> int:
     with hold(run.work), hold(run.target), stoppable():
         # While shards are replaced, nothing may vouch for them.
         files.remove([files.join(run.target, name) for name in (INDEX, PLAN)])
-        units = [unit for table in found.documents for unit in corpus.cut(table)]
         if engine is None:
+            units = [unit for table in found.documents for unit in corpus.cut(table)]
             _run_locally(run, units, arguments.workers or os.cpu_count() or 1)
         else:
-            build = partial(_build, units=units, run=run)
+            build = partial(_build, tables=found.documents, run=run)
             run_on_engine(engine, run.work, build, lambda _: None, _say)
         index = files.read_json(files.join(run.target, INDEX))
         _remove_strangers(run.target, index)
@@ -176,9 +177,8 @@ def _run_locally(run: PackRun, units: Sequence[Unit], workers: int) -> None:
     write_index([run.entry_file(group) for group in groups], run)
 
 
-def _build(pipeline: beam.Pipeline, units: Sequence[Unit], run: PackRun) -> None:
-    created = pipeline | "Units" >> beam.Create([u.to_json() for u in units]).with_output_types(str)
-    _ = created | "Deal out" >> beam.Reshuffle() | "Pack" >> PackDocuments(run)
+def _build(pipeline: beam.Pipeline, tables: Sequence[Table], run: PackRun) -> None:
+    _ = pipeline | "Units" >> ReadUnits(tables, run.work) | "Pack" >> PackDocuments(run)
 
 
 def _remove_strangers(target: str, index: Mapping[str, Any]) -> None:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import apache_beam as beam
 from tqdm import tqdm
 
-from pipelines import corpus, files, sample, tokenizer_training
-from pipelines.corpus import Corpus
+from pipelines import files, sample, tokenizer_training
+from pipelines.corpus import Corpus, Table
 from pipelines.engines import choose, run_on_engine
 from pipelines.hold import hold, stoppable
 from pipelines.inputs_error import InputError
 from pipelines.mixtures import load_mixture
 from pipelines.sample import SampleTexts, Sampling
 from pipelines.tokenizer_training import Plan
+from pipelines.units import ReadUnits
 from tokenizer import special
 from tokenizer.mixture import Mixture, MixtureError
 from tokenizer.model import Tokenizer, UnencodableText
@@ -212,13 +213,12 @@ def _draw(plan: Plan, work: str, arguments: argparse.Namespace) -> list[str]:
     draws = tuple(plan.draws())
     tables = [*plan.corpus.documents, *(plan.corpus.rejected if plan.compare else ())]
     folder = files.join(work, "samples", sample.state(draws, plan.seed, tables))
-    units = [unit.to_json() for table in tables for unit in corpus.cut(table)]
     store = tuple(sorted(files.store_options().items()))
     sampling = Sampling(draws, plan.seed, folder, store)
-    build = partial(_build, units=units, sampling=sampling)
+    build = partial(_build, tables=tables, work=work, sampling=sampling)
     print(
-        f"drawing {sum(d.budget for d in draws) / MEGABYTE:.0f} MB from {len(units)} units of "
-        f"{len(tables)} tables", file=sys.stderr,
+        f"drawing up to {sum(d.budget for d in draws) / MEGABYTE:.0f} MB from {len(tables)} tables",
+        file=sys.stderr,
     )  # fmt: skip
     if arguments.runner == LOCAL:
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
@@ -228,9 +228,8 @@ def _draw(plan: Plan, work: str, arguments: argparse.Namespace) -> list[str]:
     return [path for path, _, _ in files.listing(files.join(folder, "*.parquet"))]
 
 
-def _build(pipeline: beam.Pipeline, units: list[str], sampling: Sampling) -> None:
-    created = pipeline | "Units" >> beam.Create(units).with_output_types(str)
-    _ = created | "Deal out" >> beam.Reshuffle() | "Sample" >> SampleTexts(sampling)
+def _build(pipeline: beam.Pipeline, tables: Sequence[Table], work: str, sampling: Sampling) -> None:
+    _ = pipeline | "Units" >> ReadUnits(tables, work) | "Sample" >> SampleTexts(sampling)
 
 
 def _say(text: str) -> None:

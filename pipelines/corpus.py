@@ -39,6 +39,20 @@ class Table:
     size: int
     sha256: str
 
+    @property
+    def key(self) -> str:
+        """What it is listed by."""
+        return f"{self.folder}/{self.name}"
+
+    def to_json(self) -> str:
+        """The form in which a table travels through the graph."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Table:
+        """The inverse of ``to_json``."""
+        return cls(**json.loads(text))
+
 
 @dataclass(frozen=True)
 class Unit:

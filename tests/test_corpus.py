@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 
+import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines import corpus
 from pipelines.corpus import Corpus, Table, Unit
 from pipelines.inputs_error import InputError
+from pipelines.units import ReadUnits
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
@@ -80,3 +83,24 @@ def test_a_damaged_table_is_one_clear_error(tmp_path):
     path.write_bytes(b"no parquet")
     with pytest.raises(InputError, match="cannot read .*t.parquet"):
         list(corpus.cut(Table("documents", "t", "t", str(path), 0, "")))
+
+
+def test_the_graph_does_not_grow_with_the_tables(tmp_path):
+    def size(count: int) -> int:
+        tables = [
+            Table("documents", f"t-{n}", "web", f"/c/t-{n}.parquet", n, "0") for n in range(count)
+        ]
+        pipeline = beam.Pipeline(runner="FnApiRunner")
+        _ = pipeline | ReadUnits(tables, str(tmp_path))
+        return len(pipeline.to_runner_api().SerializeToString())
+
+    assert size(900) <= size(3) + 100
+    assert size(2500) <= size(3) + 1000
+
+
+def test_the_graph_cuts_tables_as_the_submitter_does(samples_run, tmp_path):
+    tables = Corpus.open(str(samples_run)).documents
+    expected = [unit.to_json() for table in tables for unit in corpus.cut(table)]
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        found = pipeline | ReadUnits(tables, str(tmp_path))
+        assert_that(found, equal_to(expected))
