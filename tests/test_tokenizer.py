@@ -216,6 +216,20 @@ def test_every_truncation_is_refused_or_is_whole():
             Tokenizer(content[:end])
 
 
+def test_any_damage_is_refused_or_still_encodes():
+    content = small_tokenizer().content
+    places = [*range(0, 3000, 7), *range(len(content) - 300, len(content))]
+    for place in places:
+        for value in (0x00, 0x7F, 0xFF):
+            damaged = bytearray(content)
+            damaged[place] ^= value
+            try:
+                model = Tokenizer(bytes(damaged))
+            except ModelFileError:
+                continue
+            model.decode(model.encode("some text, 2024 🦆"))
+
+
 def test_a_model_of_another_make_is_refused(tmp_path):
     (tmp_path / "t.txt").write_text("some words of some text\n" * 20)
     with open(tmp_path / "m", "wb") as target:

@@ -44,15 +44,16 @@ class Tokenizer:
                 f"a model of {len(content)} bytes; at most {MAX_FILE_BYTES} are read"
             )
         model = model_proto.parse(content)
-        _check(model)
+        found = model_proto.pieces(model)
+        _check(model, found)
         self._processor: Any = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(content)
         except RuntimeError as error:
             raise ModelFileError(f"SentencePiece cannot load this model: {error}") from None
         self.content = content
-        self.pieces: tuple[str, ...] = tuple(piece.piece for piece in model.pieces)
-        self.kinds: tuple[Kind, ...] = tuple(model_proto.kind(piece) for piece in model.pieces)
+        self.pieces: tuple[str, ...] = tuple(piece for piece, _ in found)
+        self.kinds: tuple[Kind, ...] = tuple(kind for _, kind in found)
 
     @classmethod
     def load(cls, path: str) -> Tokenizer:
@@ -118,10 +119,10 @@ class Tokenizer:
         return np.array([kind is Kind.BYTE for kind in self.kinds])
 
 
-def _check(model: Any) -> None:
-    """Refuse models whose behaviour would not be what this class promises."""
-    if len(model.pieces) > MAX_VOCABULARY:
-        raise ModelFileError(f"{len(model.pieces)} pieces; at most {MAX_VOCABULARY} are supported")
+def _check(model: Any, found: Sequence[tuple[str, Kind]]) -> None:
+    """Refuse models whose behaviour would not be what ``Tokenizer`` promises."""
+    if len(found) > MAX_VOCABULARY:
+        raise ModelFileError(f"{len(found)} pieces; at most {MAX_VOCABULARY} are supported")
     normalizer = model.normalizer_spec
     if (
         normalizer.name != "identity"
@@ -132,18 +133,20 @@ def _check(model: Any) -> None:
         raise ModelFileError(
             "this model changes text before it encodes it; use one of `cidermill tokenizer train`"
         )
-    expected: Sequence[tuple[int, str, Kind]] = (
-        (special.PAD_ID, special.PAD, Kind.CONTROL),
-        (special.EOS_ID, special.EOS, Kind.CONTROL),
-        (special.UNK_ID, special.UNK, Kind.UNKNOWN),
-        (special.MASK_ID, special.MASK, Kind.CONTROL),
-    )
-    found = [(i, p.piece, model_proto.kind(p)) for i, p in enumerate(model.pieces[:4])]
-    if found != list(expected):
-        names = ", ".join(piece for _, piece, _ in found)
+    if list(found[: len(_FIRST)]) != _FIRST:
+        names = ", ".join(piece for piece, _ in found[: len(_FIRST)])
         raise ModelFileError(
             f"the first pieces are {names}; they must be <pad>, </s>, <unk>, <mask>: use a model "
             "of `cidermill tokenizer train`"
         )
-    if sum(model_proto.kind(piece) is Kind.BYTE for piece in model.pieces) != special.BYTES:
+    if {piece for piece, kind in found if kind is Kind.BYTE} != _BYTES:
         raise ModelFileError("the model has no pieces for the 256 bytes, so it would lose text")
+
+
+_FIRST = [
+    (special.PAD, Kind.CONTROL),
+    (special.EOS, Kind.CONTROL),
+    (special.UNK, Kind.UNKNOWN),
+    (special.MASK, Kind.CONTROL),
+]
+_BYTES = frozenset(f"<0x{number:02X}>" for number in range(special.BYTES))

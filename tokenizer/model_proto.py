@@ -74,8 +74,23 @@ def serialize(model: Any) -> bytes:
 
 
 def kind(piece: Any) -> Kind:
-    """What a piece is."""
-    return Kind(piece.type or Kind.NORMAL)
+    """What a piece is. Raises ``ModelFileError`` for what SentencePiece does not have."""
+    try:
+        return Kind(piece.type or Kind.NORMAL)
+    except ValueError:
+        raise ModelFileError(f"a damaged model: a piece of the type {piece.type}") from None
+
+
+def pieces(model: Any) -> list[tuple[str, Kind]]:
+    """All pieces of a model, in order of their ids. Raises ``ModelFileError`` for damaged ones."""
+    try:
+        found = [(piece.piece, kind(piece)) for piece in model.pieces]
+    except UnicodeDecodeError:
+        found = [(b"", Kind.NORMAL)]
+    # Protobuf gives bytes, or raises, where a string is no UTF-8.
+    if not all(isinstance(piece, str) for piece, _ in found):
+        raise ModelFileError("a damaged model: a piece that is no UTF-8")
+    return found
 
 
 @functools.cache
