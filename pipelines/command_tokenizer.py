@@ -243,6 +243,8 @@ def _bars(size: int) -> Iterator[tokenizer_training.Progress]:
 
     def show(name: str, merges: int) -> None:
         if name not in bars:
+            if not sys.stderr.isatty():
+                _say(f"training on {name} text")
             bars[name] = tqdm(
                 total=size - special.FIXED, desc=f"training on {name} text", unit=" pieces",
                 disable=None, leave=False,

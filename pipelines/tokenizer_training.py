@@ -150,6 +150,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def _train(name: str, table: pa.Table, settings: Settings, progress: Progress) -> bytes:
+    progress(name, 0)
     with tempfile.TemporaryDirectory(prefix="cidermill-") as folder:
         path = os.path.join(folder, "segments.txt")
         write_segments((text.as_py() for text in table["text"]), path)

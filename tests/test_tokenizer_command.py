@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,27 @@ def test_a_held_out_part_is_measured_where_there_is_enough(samples_run, tmp_path
     assert list(card["cards"]) == ["curated"]
     assert 20_000 <= card["samples"]["curated"]["bytes"] < 30_000
     assert 0 < card["cards"]["curated"]["usage"]["bytes"] <= 1_250
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_the_trainer_ends_with_the_command(tmp_path):
+    path = tmp_path / "segments.txt"
+    path.write_text("".join(f"{n} some words {n * 7919 % 10_007}\n" for n in range(400_000)))
+    code = (
+        "import sys; from tokenizer.train import Settings, train; "
+        f"train({str(path)!r}, Settings(3000), lambda n: print(n, flush=True))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not (found := children.read_text().split()):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    child = Path(f"/proc/{found[0]}/stat")
+    deadline = time.monotonic() + 60
+    while child.exists() and child.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline, "the trainer goes on without its parent"
+        time.sleep(0.01)
 
 
 def test_another_seed_is_another_sample(samples_run, tmp_path):

@@ -109,7 +109,8 @@ def train(path: str, settings: Settings, progress: Progress | None = None) -> by
     with tempfile.TemporaryDirectory() as folder:
         target = os.path.join(folder, "model")
         order = {"input": path, **settings.for_sentencepiece()}
-        code, last = _run_child({"target": target, "options": order}, progress)
+        child = {"parent": os.getpid(), "target": target, "options": order}
+        code, last = _run_child(child, progress)
         if code != 0:
             raise TrainingFailed(_reason(code, last, settings))
         with open(target, "rb") as handle:
