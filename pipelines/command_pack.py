@@ -174,7 +174,7 @@ def _run_locally(run: PackRun, units: Sequence[Unit], workers: int) -> None:
         ]
         bars.begin("packing", sizes(groups), " tokens")
         pool.perform(slices("pack", groups, workers))
-    write_index([run.entry_file(group) for group in groups], run)
+    write_index([files.read_json(run.entry_file(group))["entry"] for group in groups], run)
 
 
 def _build(pipeline: beam.Pipeline, tables: Sequence[Table], run: PackRun) -> None:

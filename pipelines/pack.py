@@ -69,7 +69,7 @@ class TokenizeUnits(beam.PTransform):  # type: ignore[misc]
 
 
 class PackGroups(beam.PTransform):  # type: ignore[misc]
-    """Write the shards of groups in JSON; gives the files of their entries in the index."""
+    """Write the shards of groups in JSON; gives their entries in the index, in JSON."""
 
     def __init__(self, run: PackRun) -> None:
         super().__init__()
@@ -149,38 +149,49 @@ def share_out(source: str, found: Iterable[str], run: PackRun) -> Iterator[str]:
 
 
 def pack_group(text: str, run: PackRun) -> str:
-    """Write the files of one shard and its entry, unless they are there; gives the entry's file."""
+    """Write the files of one shard, unless they are there; gives its entry in the index as JSON."""
     group = Group.from_json(text)
-    if not is_packed(group, run):
-        rows, tokens = _documents(group, run)
-        order = np.argsort(
-            [hash64(f"{run.seed}:{name}") for name in rows["id"].to_pylist()], kind="stable"
-        )
-        rows = rows.take(order)
-        tokens = [tokens[place] for place in order.tolist()]
-        lengths = np.array([len(ids) for ids in tokens], np.int64)
-        packed = pack(lengths, run.sequence_length, run.method, _breaks(tokens, run))
-        tokenizer = run.load_tokenizer()
-        shard = build(
-            group.key, group.source, packed, tokens, rows,
-            pad=special.PAD_ID, dtype=tokenizer.dtype,
-        )  # fmt: skip
-        contents = shard.files()
-        for name, content in contents.items():
-            files.write_bytes(files.join(run.target, name), content)
-        files.write_json(run.entry_file(group), shard.entry(contents))
-        Metrics.counter(metrics.PROGRESS, "windows").inc(packed.windows)
+    entry = packed_entry(group, run)
+    if entry is None:
+        entry = _write_shard(group, run)
     progress.tell("sealed", input=group.key)
-    return run.entry_file(group)
+    return json.dumps(entry)
 
 
-def is_packed(group: Group, run: PackRun) -> bool:
-    """Whether the files of a shard are there as its entry says."""
-    entry = files.find_json(run.entry_file(group))
-    return entry is not None and all(
+def packed_entry(group: Group, run: PackRun) -> dict[str, Any] | None:
+    """What the index says of a shard, where its files are there as they were written."""
+    found = files.find_json(run.entry_file(group))
+    if found is None or found["state"] != run.state(group):
+        return None
+    entry: dict[str, Any] = found["entry"]
+    there = all(
         files.size(files.join(run.target, name)) == facts["bytes"]
         for name, facts in entry["files"].items()
     )
+    return entry if there else None
+
+
+def _write_shard(group: Group, run: PackRun) -> dict[str, Any]:
+    rows, tokens = _documents(group, run)
+    priorities = [hash64(f"{run.seed}:{name}") for name in rows["id"].to_pylist()]
+    order = np.argsort(np.array(priorities, np.uint64), kind="stable")
+    rows = rows.take(order)
+    tokens = [tokens[place] for place in order.tolist()]
+    lengths = np.array([len(ids) for ids in tokens], np.int64)
+    packed = pack(lengths, run.sequence_length, run.method, _breaks(tokens, run))
+    shard = build(
+        group.key, group.source, packed, tokens, rows,
+        pad=special.PAD_ID, dtype=run.load_tokenizer().dtype,
+    )  # fmt: skip
+    contents = shard.files()
+    entry = shard.entry(contents)
+    # What vouches for the files that are there goes before they do.
+    files.remove([run.entry_file(group)])
+    for name, content in contents.items():
+        files.write_bytes(files.join(run.target, name), content)
+    files.write_json(run.entry_file(group), {"state": run.state(group), "entry": entry})
+    Metrics.counter(metrics.PROGRESS, "windows").inc(packed.windows)
+    return entry
 
 
 def _documents(group: Group, run: PackRun) -> tuple[pa.Table, list[NDArray[Any]]]:
@@ -213,14 +224,14 @@ def _breaks(tokens: list[NDArray[Any]], run: PackRun) -> Breaks | None:
 
 
 def _index_of(_key: str, entries: Iterable[str], run: PackRun) -> str:
-    return write_index(entries, run)
+    return write_index(map(json.loads, entries), run)
 
 
-def write_index(entries: Iterable[str], run: PackRun) -> str:
-    """Write ``index.json`` from the files of all entries; gives its path."""
+def write_index(entries: Iterable[dict[str, Any]], run: PackRun) -> str:
+    """Write ``index.json`` from all entries; gives its path."""
     tokenizer = run.load_tokenizer()
     index = make_index(
-        (files.read_json(path) for path in entries),
+        entries,
         length=run.sequence_length,
         dtype=tokenizer.dtype,
         tokenizer={

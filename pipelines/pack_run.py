@@ -66,8 +66,13 @@ class PackRun(files.CarriesStore):
         return files.join(folder, f"{unit.key}-{unit.sha256[:16]}.{ending}")
 
     def entry_file(self, group: Group) -> str:
-        """What the index will say of a shard; written when its files are there."""
-        return files.join(self.work, "packed", self.state(group), f"{group.key}.json")
+        """The state of a shard and what the index will say of it; there while its files are whole.
+
+        One file for each name of a shard in a target, so that no other settings leave an entry
+        behind that vouches for files which these have overwritten.
+        """
+        target = hashlib.sha256(self.target.encode()).hexdigest()[:16]
+        return files.join(self.work, "packed", target, f"{group.key}.json")
 
     def state(self, group: Group) -> str:
         """What a shard depends on."""

@@ -34,6 +34,9 @@ HELD_OUT = 16
 """One part in so many of the training text is drawn besides, to measure on."""
 
 UNFILTERED = "unfiltered"
+FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "card.html", "card.json")
+"""What is written, in this order: the last vouches for the others."""
+
 Progress = Callable[[str, int], None]
 
 
@@ -136,13 +139,14 @@ def train_all(plan: Plan, paths: Sequence[str], progress: Progress) -> dict[str,
     }
     facts["settings"]["control_symbols"] = f"{special.MASK} and {len(special.RESERVED)} reserved"
     tokenizer = models["curated"]
-    return {
-        "tokenizer.model": tokenizer.content,
-        "tokenizer.json": tokenizer_json(tokenizer),
-        "tokenizer_config.json": tokenizer_config(tokenizer),
-        "card.html": render_card(facts).encode(),
-        "card.json": _json(facts),
-    }
+    contents = (
+        tokenizer.content,
+        tokenizer_json(tokenizer),
+        tokenizer_config(tokenizer),
+        render_card(facts).encode(),
+        _json(facts),
+    )
+    return dict(zip(FILES, contents, strict=True))
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -175,7 +179,7 @@ def _sample_facts(table: pa.Table) -> dict[str, Any]:
 
 
 def write(folder: str, contents: Mapping[str, bytes]) -> None:
-    """Write the files; the card, which vouches for the others, last."""
+    """Write the files in their order."""
     for name, content in contents.items():
         files.write_bytes(files.join(folder, name), content)
 
@@ -188,6 +192,7 @@ def current(folder: str, state: str) -> dict[str, Any] | None:
         return None
     if found is None or found.get("state") != state:
         return None
-    model = files.join(folder, "tokenizer.model")
+    if not all(files.exists(files.join(folder, name)) for name in FILES):
+        return None
     expected = found["cards"]["curated"]["vocabulary"]["sha256"]
-    return found if files.exists(model) and files.sha256(model) == expected else None
+    return found if files.sha256(files.join(folder, FILES[0])) == expected else None

@@ -14,11 +14,11 @@ from tokenizer.mixture import (
     Mixture,
     MixtureError,
     Plan,
-    Schedule,
     natural,
     plan,
     share_out,
 )
+from tokenizer.schedule import Schedule
 
 COUNTS = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 

@@ -140,6 +140,16 @@ def test_other_settings_leave_no_shard_of_the_old_ones(corpus, tmp_path):
     assert len(list((tmp_path / "shards").iterdir())) < many
 
 
+def test_settings_that_come_back_find_no_files_of_others(corpus, tmp_path):
+    first = digests(pack(corpus, tmp_path))
+    other = digests(pack(corpus, tmp_path, "--seed", "1"))
+    assert other != first
+    assert {name.rpartition("/")[2] for name in other} == {n.rpartition("/")[2] for n in first}
+    target = pack(corpus, tmp_path)
+    assert digests(target) == first
+    ShardSet.open(str(target)).verify()
+
+
 def test_a_shard_that_was_damaged_is_packed_again(corpus, packed, tmp_path):
     target = pack(corpus, tmp_path, "--shard-tokens", "4000")
     [path, *_] = sorted(target.glob("*.tokens.npy"))

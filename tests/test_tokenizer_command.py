@@ -56,6 +56,14 @@ def test_what_is_current_is_not_trained_again(trained, monkeypatch, capsys):
     assert "tokens a word" in capsys.readouterr().out
 
 
+def test_a_file_that_is_missing_is_written_again(trained, samples_run, tmp_path):
+    output = copy_of(samples_run, tmp_path / "out")
+    shutil.copytree(trained / "tokenizer", output / "tokenizer")
+    (output / "tokenizer" / "tokenizer.json").unlink()
+    assert train(output) == 0
+    assert digests(output / "tokenizer") == digests(trained / "tokenizer")
+
+
 @pytest.mark.parametrize("damage", ["card.json", "tokenizer.model"])
 def test_what_is_damaged_is_trained_again(trained, samples_run, tmp_path, damage):
     output = copy_of(samples_run, tmp_path / "out")

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer.mixture import Plan, Schedule, natural
+from tokenizer.mixture import Plan, natural
 from tokenizer.permutation import Permutation
+from tokenizer.schedule import Schedule
 from tokenizer.shard_set import OpenShard, ShardSet
 
 Batch = dict[str, NDArray[np.int32]]
