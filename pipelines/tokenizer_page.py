@@ -53,6 +53,7 @@ def _head(own: Card, facts: Mapping[str, Any]) -> str:
 _COMPARED = (
     ("tokens a word", "usage", "tokens_per_word", ".3f"),
     ("tokens a character", "usage", "tokens_per_character", ".3f"),
+    ("tokens a byte", "usage", "tokens_per_byte", ".3f"),
     ("bytes a token", "usage", "bytes_per_token", ".3f"),
     ("tokens that are single bytes", "usage", "byte_share", ".2%"),
     ("pieces not used here", "vocabulary", "not_used", ",d"),

@@ -24,7 +24,7 @@ def test_usage_is_counted_as_by_hand():
     assert (usage["words"], usage["characters"], usage["bytes"]) == (1, 4, 7)
     assert usage["tokens_per_word"] == 7
     assert usage["tokens_per_character"] == 7 / 4
-    assert usage["bytes_per_token"] == 1
+    assert usage["bytes_per_token"] == usage["tokens_per_byte"] == 1
     assert usage["byte_share"] == round(4 / 7, 6)
 
 

@@ -1,8 +1,8 @@
 """A tokenizer's card: what its vocabulary is made of, and what it makes of text it has not seen.
 
 *Fertility* is tokens a word (Rust et al., "How Good is Your Tokenizer?", ACL 2021, section 3.2);
-beside it stand tokens a character, which also means something where no spaces stand between words,
-and bytes a token.
+beside it stand tokens a character and a byte, which also mean something where no spaces stand
+between words.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Usage:
             **vars(self),
             "tokens_per_word": _ratio(self.tokens, self.words),
             "tokens_per_character": _ratio(self.tokens, self.characters),
+            "tokens_per_byte": _ratio(self.tokens, self.bytes),
             "bytes_per_token": _ratio(self.bytes, self.tokens),
             "byte_share": _ratio(self.byte_tokens, self.tokens),
         }
