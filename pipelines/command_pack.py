@@ -24,7 +24,7 @@ from pipelines.pack import PackDocuments, tokenized, write_index
 from pipelines.pack_run import SHARD_TOKENS, PackRun, Tokenized, make_groups
 from pipelines.resources import stage_resources
 from pipelines.units import ReadUnits
-from tokenizer.mixture import Mixture, MixtureError, Plan, natural, plan
+from tokenizer.mixture import LONG, Mixture, MixtureError, Plan, natural, plan
 from tokenizer.packing import CUTS, METHODS
 from tokenizer.shards import INDEX
 
@@ -94,6 +94,8 @@ def perform(arguments: argparse.Namespace) -> int:
     mixture = load_mixture(arguments.mixture) if arguments.mixture else None
     _check(arguments, mixture)
     found = Corpus.open(arguments.output)
+    if mixture is not None:
+        _check_sources(mixture, found.sources)
     run = _plan_run(arguments, mixture)
     engine = None if arguments.runner == LOCAL else choose(arguments)
     with hold(run.work), hold(run.target), stoppable():
@@ -128,6 +130,18 @@ def _check(arguments: argparse.Namespace, mixture: Mixture | None) -> None:
         raise InputError("--tokens needs --mixture, which says what they are made of")
     if arguments.tokens is not None and not 0 < arguments.tokens < float("inf"):
         raise InputError(f"--tokens is {arguments.tokens:g}; it must be above 0")
+
+
+def _check_sources(mixture: Mixture, sources: Sequence[str]) -> None:
+    """Refuse a mixture before anything is packed, where its components cannot fit the sources.
+
+    Which of them have long documents is not known yet, so any may.
+    """
+    long = [source + LONG for source in sources] if mixture.long_tokens is not None else []
+    try:
+        mixture.assign([*sources, *long])
+    except MixtureError as error:
+        raise InputError(str(error)) from None
 
 
 def _plan_run(arguments: argparse.Namespace, mixture: Mixture | None) -> PackRun:

@@ -256,6 +256,12 @@ def test_a_mistake_is_one_line(corpus, tmp_path, capsys, options, message):
     assert message in last
 
 
+def test_a_mixture_that_cannot_fit_is_refused_before_anything_is_packed(corpus, tmp_path):
+    where = ["--target", str(tmp_path / "s"), "--work-dir", str(tmp_path / "w")]
+    assert main(["pack", str(corpus), *where, "--mixture", "continued"]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_no_corpus_is_one_line(tmp_path, capsys):
     assert main(["pack", str(tmp_path)]) == 2
     assert "holds no finished run" in capsys.readouterr().err
