@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
+from pipelines import files
 from pipelines.composite import Composite
 from pipelines.decontaminate import RemoveContamination
 from pipelines.deduplicate import RemoveExactDuplicates, RemoveNearDuplicates
@@ -57,7 +58,7 @@ def curate(pipeline: beam.Pipeline, inputs: Sequence[Input], run: Run) -> beam.P
     return (
         pipeline
         | "Lists of inputs" >> beam.Create(paths).with_output_types(str)
-        | "Inputs" >> beam.FlatMap(read_list).with_output_types(str)
+        | "Inputs" >> beam.FlatMap(files.on_store(read_list)).with_output_types(str)
         | "Deal out" >> beam.Reshuffle()
         | Curate(run)
     )

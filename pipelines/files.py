@@ -68,6 +68,22 @@ class CarriesStore:
             use_store_options(dict(self.store))
 
 
+def on_store(function: Callable[..., Result]) -> Callable[..., Result]:
+    """The function, for a graph, with the options of this process's file systems."""
+    return _OnStore(function, tuple(sorted(store_options().items())))
+
+
+class _OnStore(CarriesStore):
+    """A class and not a closure, for Beam pickles what a graph holds."""
+
+    def __init__(self, function: Callable[..., Any], store: tuple[tuple[str, Any], ...]) -> None:
+        self._function = function
+        self.store = store
+
+    def __call__(self, *given: Any) -> Any:
+        return self._function(*given)
+
+
 def join(base: str, *parts: str) -> str:
     """A path below ``base``, for local paths and URLs alike."""
     return FileSystems.join(base, *parts) if parts else base

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from pipelines import corpus
+from pipelines import corpus, files
 from pipelines.corpus import Table
 from pipelines.lists import read_list, write_lists
 
@@ -26,9 +26,9 @@ class ReadUnits(beam.PTransform):  # type: ignore[misc]
         return (
             pipeline
             | "Lists of tables" >> beam.Create(self._lists).with_output_types(str)
-            | "Tables" >> beam.FlatMap(read_list).with_output_types(str)
+            | "Tables" >> beam.FlatMap(files.on_store(read_list)).with_output_types(str)
             | "Deal out tables" >> beam.Reshuffle()
-            | "Cut in units" >> beam.FlatMap(cut_to_json).with_output_types(str)
+            | "Cut in units" >> beam.FlatMap(files.on_store(cut_to_json)).with_output_types(str)
             | "Deal out units" >> beam.Reshuffle()
         )
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -114,3 +117,21 @@ def test_what_is_not_there_is_not_asked_for_again_unless_it_was_written(store):
 def test_an_empty_object_is_refused():
     with pytest.raises(ValueError, match="an empty object"):
         files.write_bytes("s3://b/a", b"")
+
+
+def test_what_travels_to_a_worker_brings_the_options_of_its_stores():
+    code = (
+        "import pickle, sys; from pipelines import files; "
+        "function = pickle.loads(sys.stdin.buffer.read()); "
+        "print(files.store_options()['s3_endpoint_url'], function('a', 'b'))"
+    )
+    before = files.store_options()
+    try:
+        files.set_options(["--s3_endpoint_url=http://127.0.0.1:1"])
+        content = pickle.dumps(files.on_store(files.join))
+    finally:
+        files.use_store_options(before)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=content, capture_output=True, check=True
+    )
+    assert done.stdout.decode().split() == ["http://127.0.0.1:1", "a/b"]
