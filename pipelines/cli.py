@@ -1,5 +1,6 @@
 """The command line: ``cidermill curate | why | report | recipes | benchmarks | tokenizer | pack
-| shards | stream``.
+| shards | stream | train
+| evaluate | export | label``.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong use or unusable input; 3 documents were lost or
 invented; 130 interrupted. Errors are one line on standard error; with ``CIDERMILL_DEBUG=1`` in the
@@ -20,11 +21,13 @@ import pipelines.quiet  # noqa: F401 - before Beam is imported
 from pipelines import (
     command_benchmarks,
     command_curate,
+    command_model,
     command_pack,
     command_recipes,
     command_shards,
     command_stream,
     command_tokenizer,
+    command_train,
 )
 from pipelines.account import ConservationError
 from pipelines.engines import EngineFailed
@@ -54,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     command_pack.add_parser(commands)
     command_shards.add_parser(commands)
     command_stream.add_parser(commands)
+    command_train.add_parser(commands)
+    command_model.add_parser(commands)
     return top
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 
-from pipelines import corpus, files
+from pipelines import corpus, files, held_out, tables
 from pipelines.bars import Bars
 from pipelines.command_tokenizer import load, tokenizer_path
 from pipelines.corpus import Corpus, Table, Unit
-from pipelines.engines import choose, run_on_engine
+from pipelines.engines import Engine, choose, run_on_engine
+from pipelines.held_out import COPIES, FILE, LEAST, MOST, SHARE, SetAside
 from pipelines.hold import hold, stoppable
 from pipelines.inputs_error import InputError
 from pipelines.local import Pool, sizes, slices
@@ -79,6 +83,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--shard-tokens", type=int, default=SHARD_TOKENS, metavar="N",
         help=f"tokens a shard, about (default: {SHARD_TOKENS})",
     )  # fmt: skip
+    pack.add_argument(
+        "--held-out", default=str(SHARE), metavar="SHARE|PATH",
+        help="set documents aside for validation and remove their copies: a share of each source "
+        f"(about {LEAST} to {MOST} documents, at most a tenth of a small source), or those that "
+        "other shards have set aside, by folder or file; 0 packs all "
+        f"(default: {SHARE})",
+    )  # fmt: skip
     pack.add_argument("--seed", type=int, default=0, help="order of documents (default: 0)")
     pack.add_argument("--target", help="folder of the shards (default: OUTPUT/shards/LENGTH)")
     pack.add_argument("--work-dir", help="folder for unfinished work (default: OUTPUT/work)")
@@ -100,19 +111,26 @@ def perform(arguments: argparse.Namespace) -> int:
     engine = None if arguments.runner == LOCAL else choose(arguments)
     with hold(run.work), hold(run.target), stoppable():
         # While shards are replaced, nothing may vouch for them.
-        files.remove([files.join(run.target, name) for name in (INDEX, PLAN)])
+        files.remove([files.join(run.target, name) for name in (INDEX, PLAN, FILE, COPIES)])
+        run = _set_aside(arguments.held_out, run, found, engine)
         if engine is None:
             units = [unit for table in found.documents for unit in corpus.cut(table)]
             _run_locally(run, units, arguments.workers or os.cpu_count() or 1)
         else:
             build = partial(_build, tables=found.documents, run=run)
             run_on_engine(engine, run.work, build, lambda _: None, _say)
+        copies = _list_copies(found, run)
         index = files.read_json(files.join(run.target, INDEX))
         _remove_strangers(run.target, index)
         windows = _windows(index)
         mixed = _mix(arguments, mixture, windows, run.sequence_length)
         files.write_json(files.join(run.target, PLAN), mixed.to_dict())
     print_loss(index)
+    if run.held_out:
+        held = held_out.read(run.target).num_rows
+        print(
+            f"held out {held} documents in {files.join(run.target, FILE)}; {copies} copies removed"
+        )
     if mixture is not None:
         print("\n".join(mixed.lines()))
     print(f"shards   {run.target}")
@@ -170,6 +188,56 @@ def _plan_run(arguments: argparse.Namespace, mixture: Mixture | None) -> PackRun
         seed=arguments.seed,
         store=tuple(sorted(files.store_options().items())),
     )
+
+
+def _set_aside(wanted: str, run: PackRun, found: Corpus, engine: Engine | None) -> PackRun:
+    """Set documents aside, by a share or as they were set aside elsewhere."""
+    try:
+        share = float(wanted)
+    except ValueError:
+        table = held_out.read(wanted)
+    else:
+        if not 0.0 <= share <= 0.5:
+            raise InputError(f"--held-out is {share:g}; a share must be from 0 to 0.5")
+        if share == 0.0:
+            return run
+        counts = held_out.counts(found.documents)
+        own = held_out.candidate_rates(counts, share)
+        run = replace(run, held_out_rates=tuple(own.items()))
+        if engine is None:
+            units = (unit for table in found.documents for unit in corpus.cut(table))
+            own_rows = [held_out.set_aside(unit, run) for unit in units]
+            table = pa.concat_tables(own_rows)
+        else:
+            build = partial(_build_aside, tables=found.documents, run=run)
+            run_on_engine(engine, run.work, build, lambda _: None, _say)
+            one = run.aside_file(next(corpus.cut(found.documents[0])))
+            table = held_out.gather(one, found.documents, held_out.ROWS)
+        table = held_out.choose(table, held_out.wanted(counts, share))
+    if not table.num_rows:
+        _say("no document is set aside: the corpus is too small, or --held-out is")
+        return replace(run, held_out_rates=())
+    path = files.join(run.work, "held-out", FILE)
+    content = tables.to_bytes(table)
+    for place in (path, files.join(run.target, FILE)):
+        files.write_bytes(place, content)
+    digest = hashlib.sha256(content).hexdigest()
+    staged = dict(stage_resources({path: digest}, run.work))
+    return replace(run, held_out=staged[path], held_out_sha256=digest, held_out_rates=())
+
+
+def _list_copies(found: Corpus, run: PackRun) -> int:
+    """Write the list of what was kept from training; gives its length."""
+    if run.held_out is None:
+        return 0
+    one = run.unit_file(next(corpus.cut(found.documents[0])), "copies.parquet")
+    rows = held_out.gather(one, found.documents, held_out.COPY_ROWS)
+    files.write_bytes(files.join(run.target, COPIES), tables.to_bytes(rows))
+    return int(rows.num_rows)
+
+
+def _build_aside(pipeline: beam.Pipeline, tables: Sequence[Table], run: PackRun) -> None:
+    _ = pipeline | "Units" >> ReadUnits(tables, run.work) | "Set aside" >> SetAside(run)
 
 
 def _run_locally(run: PackRun, units: Sequence[Unit], workers: int) -> None:

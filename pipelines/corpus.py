@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class Table:
     path: str
     size: int
     sha256: str
+    rows: int = 0
 
     @property
     def key(self) -> str:
@@ -149,7 +150,10 @@ def _tables(output: str, folder: str, entries: Sequence[Mapping[str, Any]]) -> t
             continue
         name = f"{entry['source']}-{entry['key']}"
         path = files.absolute(files.join(output, folder, f"{name}.parquet"))
-        found.append(Table(folder, name, entry["source"], path, facts["bytes"], facts["sha256"]))
+        found.append(
+            Table(folder, name, entry["source"], path, facts["bytes"], facts["sha256"],
+                  facts["rows"])
+        )  # fmt: skip
     return tuple(sorted(found, key=lambda table: table.name))
 
 
@@ -182,8 +186,13 @@ def _unit(table: Table, first: int, end: int, size: int) -> Unit:
 
 def read(unit: Unit, columns: Sequence[str]) -> pa.Table:
     """Some columns of a unit's rows."""
+    return read_groups(unit, range(unit.first, unit.end), columns)
+
+
+def read_groups(unit: Unit, groups: Iterable[int], columns: Sequence[str]) -> pa.Table:
+    """Some columns of some row groups of a unit's table."""
     with _opened(unit.path) as file:
-        return file.read_row_groups(list(range(unit.first, unit.end)), columns=list(columns))
+        return file.read_row_groups(list(groups), columns=list(columns))
 
 
 class _opened:

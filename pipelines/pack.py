@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from apache_beam.metrics.metric import Metrics
 from numpy.typing import NDArray
 
 from filters.hashing import hash64
-from pipelines import corpus, files, metrics, progress, tables
+from pipelines import corpus, files, held_out, metrics, progress, tables
 from pipelines.corpus import Unit
 from pipelines.pack_run import Group, PackRun, Tokenized, make_groups
 from tokenizer import special
@@ -96,9 +97,12 @@ def tokenize_unit(text: str, run: PackRun) -> Iterator[Keyed]:
 def _write_tokens(unit: Unit, run: PackRun) -> None:
     """The tokens of a unit as one array, and then, as the marker, a row for each document.
 
-    A document without text has no row.
+    A document without text has no row, nor has one that is set aside or a copy of such a one; of
+    the copies there is a list.
     """
     tokenizer = run.load_tokenizer()
+    aside = held_out.of_run(run)
+    copies: list[dict[str, Any]] = []
     table = corpus.read(unit, ["id", "url", "source", "language", "text"])
     rows: list[dict[str, Any]] = []
     ids: list[NDArray[Any]] = []
@@ -106,6 +110,12 @@ def _write_tokens(unit: Unit, run: PackRun) -> None:
         for row in batch.to_pylist():
             content = row.pop("text")
             if not content:
+                continue
+            match = aside.match(row["id"], row["url"], content) if aside else None
+            if match is not None:
+                if match.why != "itself":
+                    kept = {key: row[key] for key in ("id", "url", "source")}
+                    copies.append({**kept, **asdict(match)})
                 continue
             found = np.append(tokenizer.encode(content), special.EOS_ID).astype(tokenizer.dtype)
             ids.append(found)
@@ -116,6 +126,10 @@ def _write_tokens(unit: Unit, run: PackRun) -> None:
     buffer = io.BytesIO()
     np.save(buffer, stream, allow_pickle=False)
     files.write_bytes(run.unit_file(unit, "npy"), buffer.getvalue())
+    if aside is not None:
+        listed = tables.to_bytes(tables.rows_table(copies, held_out.COPY_ROWS))
+        files.write_bytes(run.unit_file(unit, "copies.parquet"), listed)
+        Metrics.counter(metrics.PROGRESS, "copies of held-out documents").inc(len(copies))
     content = tables.to_bytes(tables.rows_table(rows, DOCUMENTS))
     files.write_bytes(run.unit_file(unit, "parquet"), content)
 
@@ -247,6 +261,7 @@ def write_index(entries: Iterable[dict[str, Any]], run: PackRun) -> str:
             "shard_tokens": run.shard_tokens,
             "seed": run.seed,
         },
+        held_out=run.held_out_sha256 or None,
     )
     path = files.join(run.target, INDEX)
     files.write_json(path, index)

@@ -27,7 +27,9 @@ class PackRun(files.CarriesStore):
     """How a corpus is packed. ``tokenizer`` is where workers find the model, whose digest follows.
 
     Documents of at least ``long_tokens`` go to a source of their own. ``cut`` is ``newline`` or
-    ``window``. ``seed`` shuffles the documents of a shard.
+    ``window``. ``seed`` shuffles the documents of a shard. ``held_out`` is where workers find the
+    documents that are set aside, if any are; before that is known, ``held_out_rates`` tells the
+    share of each source's documents that are candidates.
     """
 
     work: str
@@ -40,6 +42,9 @@ class PackRun(files.CarriesStore):
     long_tokens: int | None = None
     shard_tokens: int = SHARD_TOKENS
     seed: int = 0
+    held_out: str | None = None
+    held_out_sha256: str = ""
+    held_out_rates: tuple[tuple[str, float], ...] = ()
     store: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -61,9 +66,17 @@ class PackRun(files.CarriesStore):
     # --- places -----------------------------------------------------------------------------
 
     def unit_file(self, unit: Unit, ending: str) -> str:
-        """A file of a tokenized unit; it depends on the tokenizer and the table alone."""
-        folder = files.join(self.work, "tokens", f"{self.tokenizer_sha256[:16]}-{FORMAT}")
+        """A file of a tokenized unit; it depends on the tokenizer, the table, and what is set
+        aside."""
+        aside = f"-{self.held_out_sha256[:16]}" if self.held_out else ""
+        folder = files.join(self.work, "tokens", f"{self.tokenizer_sha256[:16]}-{FORMAT}{aside}")
         return files.join(folder, f"{unit.key}-{unit.sha256[:16]}.{ending}")
+
+    def aside_file(self, unit: Unit) -> str:
+        """What a unit sets aside; it depends on the rates and the table."""
+        rates = hashlib.sha256(repr(self.held_out_rates).encode()).hexdigest()[:16]
+        folder = files.join(self.work, "held-out", rates)
+        return files.join(folder, f"{unit.key}-{unit.sha256[:16]}.parquet")
 
     def entry_file(self, group: Group) -> str:
         """The state of a shard and what the index will say of it; there while its files are whole.
@@ -84,6 +97,7 @@ class PackRun(files.CarriesStore):
             "cut": self.cut,
             "long_tokens": self.long_tokens,
             "seed": self.seed,
+            "held_out": self.held_out_sha256,
             "group": group.to_json(),
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

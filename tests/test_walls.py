@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("filters", "tokenizer", "trainer", "pipelines")
 
 
 def imports(path: Path) -> set[str]:
@@ -51,13 +52,24 @@ def test_tokenizer_knows_nothing_of_the_graph(path):
     assert not tops & {"apache_beam", "pipelines", "filters", "trainer", "runtime"}
 
 
+@pytest.mark.parametrize("path", modules("trainer"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_trainer_knows_shards_and_nothing_of_the_graph(path):
+    tops = {name.partition(".")[0] for name in imports(path)}
+    assert not tops & {"apache_beam", "pipelines", "filters", "runtime"}
+
+
+def test_the_command_line_starts_without_what_only_training_needs():
+    code = "import pipelines.cli, sys; assert not {'jax', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_readers_never_import_beam():
     for path in modules("pipelines/sources"):
         assert "apache_beam" not in {n.partition(".")[0] for n in imports(path)}, path
 
 
 def test_there_are_no_circles():
-    paths = modules("filters") + modules("tokenizer") + modules("pipelines")
+    paths = [p for name in PACKAGES for p in modules(name)]
     names = {
         str(p.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__"): p
         for p in paths
@@ -77,7 +89,7 @@ def test_there_are_no_circles():
 
 def test_nothing_uses_what_differs_between_processes():
     """No Python hash() or unseeded chance where it could reach an output."""
-    for path in modules("filters") + modules("tokenizer") + modules("pipelines"):
+    for path in [p for name in PACKAGES for p in modules(name)]:
         tree = ast.parse(path.read_text("utf-8"))
         called = {
             node.func.id

@@ -114,6 +114,11 @@ class Tokenizer:
         return str(self._processor.DecodeIds(numbers))
 
     @functools.cached_property
+    def scores(self) -> list[float]:
+        """The score of each piece: of two ways to join, the piece of the higher score is formed."""
+        return [float(self._processor.GetScore(number)) for number in range(self.vocab_size)]
+
+    @functools.cached_property
     def is_byte(self) -> NDArray[np.bool_]:
         """For each id whether its piece is one byte of a character that the vocabulary lacks."""
         return np.array([kind is Kind.BYTE for kind in self.kinds])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,16 @@ class WindowReader:
         host: int = 0,
         hosts: int = 1,
         drop_last: bool = True,
+        beside: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
     ) -> None:
         """Without a plan, every window is read once.
 
+        ``beside`` are further arrays like the tokens, by what batches shall call them and by name
+        of shard: (windows, length) each, such as the labels of a teacher.
+
         Raises:
-          ValueError: a batch below 1, a host that is not one of the hosts, or a plan that takes
-            what these shards do not hold.
+          ValueError: a batch below 1, a host that is not one of the hosts, a plan that takes
+            what these shards do not hold, or an array beside a shard that is not as large.
         """
         if batch < 1:
             raise ValueError(f"a batch of {batch}; it must be at least 1")
@@ -99,6 +103,8 @@ class WindowReader:
         ]  # fmt: skip
         self._schedule = Schedule([part.windows for part in self.plan.parts])
         self._drop_last = drop_last
+        self._beside = dict(beside or {})
+        _check_beside(self._beside, shards)
 
     @property
     def dropped(self) -> int:
@@ -134,15 +140,10 @@ class WindowReader:
         return mine
 
     def _gather(self, step: list[tuple[OpenShard, int]]) -> Batch:
-        shape = (len(step), self._shards.length)
-        batch = {name: np.zeros(shape, np.int32) for name in ("tokens", "segments", "positions")}
-        for row, (shard, window) in enumerate(step):
-            lengths = shard.window_pieces(window)["length"].astype(np.int64)
-            filled = int(lengths.sum())
-            begins = np.cumsum(lengths) - lengths
-            batch["tokens"][row] = shard.tokens[window]
-            batch["segments"][row, :filled] = np.repeat(np.arange(1, len(lengths) + 1), lengths)
-            batch["positions"][row, :filled] = np.arange(filled) - np.repeat(begins, lengths)
+        batch = gather(step, len(step), self._shards.length)
+        for name, arrays in self._beside.items():
+            found = [arrays[shard.name][window] for shard, window in step]
+            batch[name] = np.stack(found).astype(np.int32)
         return batch
 
     # --- state ----------------------------------------------------------------------------------
@@ -179,6 +180,32 @@ class WindowReader:
             self._schedule = Schedule([part.windows for part in self.plan.parts], state["taken"])
         except (ValueError, TypeError) as error:
             raise StateError(f"a damaged state: {error}") from None
+
+
+def gather(windows: Sequence[tuple[OpenShard, int]], rows: int, length: int) -> Batch:
+    """A batch of some windows; rows beyond them are padding."""
+    batch = {
+        name: np.zeros((rows, length), np.int32) for name in ("tokens", "segments", "positions")
+    }
+    for row, (shard, window) in enumerate(windows):
+        lengths = shard.window_pieces(window)["length"].astype(np.int64)
+        filled = int(lengths.sum())
+        begins = np.cumsum(lengths) - lengths
+        batch["tokens"][row] = shard.tokens[window]
+        batch["segments"][row, :filled] = np.repeat(np.arange(1, len(lengths) + 1), lengths)
+        batch["positions"][row, :filled] = np.arange(filled) - np.repeat(begins, lengths)
+    return batch
+
+
+def _check_beside(beside: Mapping[str, Mapping[str, NDArray[Any]]], shards: ShardSet) -> None:
+    for name, arrays in beside.items():
+        for shard in shards.shards:
+            found = arrays[shard.name].shape if shard.name in arrays else None
+            if found != shard.tokens.shape:
+                raise ValueError(
+                    f"{name!r} beside the shard {shard.name} is of {found}, and its tokens are of "
+                    f"{shard.tokens.shape}"
+                )
 
 
 def _check(plan: Plan, shards: ShardSet) -> None:

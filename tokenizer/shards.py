@@ -118,10 +118,12 @@ def make_index(
     dtype: np.dtype[Any],
     tokenizer: Mapping[str, Any],
     packing: Mapping[str, Any],
+    held_out: str | None = None,
 ) -> dict[str, Any]:
     """The index of a folder of shards.
 
-    ``tokenizer`` has the keys sha256, vocab_size, pad, eos; ``packing`` what was asked for.
+    ``tokenizer`` has the keys sha256, vocab_size, pad, eos; ``packing`` what was asked for;
+    ``held_out`` is the SHA-256 of the file of documents that no shard holds.
 
     Raises:
       ValueError: two shards of one name.
@@ -137,6 +139,7 @@ def make_index(
         "dtype": dtype.str,
         "tokenizer": dict(tokenizer),
         "packing": dict(packing),
+        "held_out": held_out,
         "totals": {
             key: sum(int(entry[key]) for entry in shards)
             for key in ("windows", "documents", "tokens", "bytes", "padding", "cut_documents")

@@ -1,0 +1,196 @@
+"""``cidermill evaluate``, ``export`` and ``label``: what a trained model is good for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from pipelines.extras import need
+from pipelines.inputs_error import InputError
+from pipelines.resources import cache_folder
+from tokenizer.shard_set import ShardError, ShardSet
+
+LENGTH = 512
+FORMATS = ("hf", "gguf-f16", "gguf-q8_0")
+LABELS = "labels"
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the three commands to the command line."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="tell what a model is worth: bits per byte, multiple choice",
+        description="Score a model that `cidermill train` made: bits per byte of documents, by "
+        "source and language, and multiple-choice questions by log-likelihood.",
+    )
+    evaluate.add_argument("model", help="folder of a model or of a training run")
+    evaluate.add_argument(
+        "--validation", metavar="PATH", help="documents: a Parquet file with text, source and "
+        "language, or shards that set some aside",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--tasks", metavar="FILE", action="append", default=[],
+        help="questions as JSONL: query, choices, gold (from 0), and task if any; may be repeated",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--prompt", metavar="TEXT", action="append", default=[],
+        help="show how the model goes on with a text; may be repeated",
+    )  # fmt: skip
+    evaluate.add_argument("--prompt-tokens", type=int, default=64, metavar="N",
+                          help="tokens to add to a prompt (default: 64)")  # fmt: skip
+    evaluate.add_argument("--temperature", type=float, default=0.8, metavar="X",
+                          help="with --prompt; 0 for the likeliest (default: 0.8)")  # fmt: skip
+    evaluate.add_argument("--seed", type=int, default=0, help="with --prompt (default: 0)")
+    evaluate.add_argument(
+        "--sequence-length", type=int, metavar="N",
+        help="tokens a window (default: that of the training)",
+    )  # fmt: skip
+    evaluate.add_argument("--json", metavar="FILE", help="write the results there as well")
+    evaluate.set_defaults(perform=_guarded(_evaluate))
+
+    export = commands.add_parser(
+        "export",
+        help="write a model for transformers, vLLM, MLX, llama.cpp",
+        description="Write a model in Hugging Face's layout (Qwen3ForCausalLM; layer-wise models "
+        "as OpenELM) or as GGUF (qwen3, openelm).",
+    )
+    export.add_argument("model", help="folder of a model or of a training run")
+    export.add_argument("--format", choices=FORMATS, default="hf", help="default: hf")
+    export.add_argument(
+        "--to", metavar="PATH", help="folder, or file of a GGUF (default: beside the model)"
+    )
+    export.add_argument("--dtype", choices=("float32", "float16"), default="float32",
+                        help="of weights in --format hf (default: float32)")  # fmt: skip
+    export.set_defaults(perform=_guarded(_export))
+
+    label = commands.add_parser(
+        "label",
+        help="write a teacher's labels beside token shards",
+        description="Compute what a model takes to be the next token at each place of token "
+        "shards, one id a token, for `cidermill train --labels`.",
+    )
+    label.add_argument("model", help="folder of the teacher, or of its training run")
+    label.add_argument("shards", help="folder of token shards")
+    label.add_argument("--to", metavar="FOLDER", help=f"default: SHARDS/{LABELS}")
+    label.set_defaults(perform=_guarded(_label))
+
+
+def _guarded(perform: Callable[[argparse.Namespace], None]) -> Callable[..., int]:
+    """The command with its errors as those of wrong input."""
+
+    def guarded(arguments: argparse.Namespace) -> int:
+        need("train", "jax", "safetensors")
+        from trainer import compute
+        from trainer.choices import TaskError
+        from trainer.labels import LabelError
+        from trainer.model_files import ModelError
+
+        compute.start(cache_folder())
+        try:
+            perform(arguments)
+        except (TaskError, LabelError, ModelError) as error:
+            raise InputError(str(error)) from None
+        except ShardError:
+            raise
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        return 0
+
+    return guarded
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from pipelines.training_data import held_out_texts
+    from trainer import bits, choices
+    from trainer.continuation import go_on
+    from trainer.model_files import load_model
+    from trainer.scoring import Scorer
+
+    if not (arguments.validation or arguments.tasks or arguments.prompt):
+        raise InputError("nothing to evaluate: give --validation, --tasks or --prompt")
+    model = load_model(arguments.model)
+    stages = model.card.get("training", {}).get("stages", [])
+    own = min((stage["length"] for stage in stages), default=LENGTH)
+    scorer = Scorer(model.params, model.shape, arguments.sequence_length or own)
+    content: dict[str, Any] = {"model": model.card["weights_sha256"]}
+    if arguments.validation:
+        texts = held_out_texts(arguments.validation, model.tokenizer)
+        with _bar("documents", sum(len(text.ids) for text in texts)) as seen:
+            judgement = bits.judge(scorer, texts, seen)
+        content["bits"] = judgement.to_dict()
+        print("\n".join(bits.lines(judgement)))
+    if arguments.tasks:
+        questions = [q for path in arguments.tasks for q in choices.read_questions(path)]
+        with _bar("questions", None) as seen:
+            found = choices.results(choices.answer(scorer, model.tokenizer, questions, seen))
+        content["tasks"] = {name: result.to_dict() for name, result in found.items()}
+        print("\n".join(choices.lines(found)))
+    for prompt in arguments.prompt:
+        text = go_on(
+            model, prompt, arguments.prompt_tokens,
+            temperature=arguments.temperature, seed=arguments.seed,
+        )  # fmt: skip
+        content.setdefault("continuations", []).append({"prompt": prompt, "text": text})
+        print(f"{prompt}|{text}")
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as handle:
+            json.dump(content, handle, indent=1, sort_keys=True)
+            handle.write("\n")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from trainer.model_files import find_model, load_model
+
+    folder = find_model(arguments.model)
+    model = load_model(folder)
+    beside = os.path.dirname(os.path.abspath(folder))
+    if arguments.format == "hf":
+        from trainer.export_hf import export_hf
+
+        target = arguments.to or os.path.join(beside, "hf")
+        if os.path.abspath(target) == os.path.abspath(folder):
+            raise InputError(f"--to is {target}, the model itself; name another folder")
+        if os.path.isdir(target) and not os.path.isfile(os.path.join(target, "config.json")):
+            raise InputError(f"{target} is there and is no exported model; name another --to")
+        export_hf(model, target, arguments.dtype)
+    else:
+        need("train", "gguf")
+        from trainer.export_gguf import export_gguf
+
+        kind = arguments.format.removeprefix("gguf-")
+        target = arguments.to or os.path.join(beside, f"model-{kind}.gguf")
+        export_gguf(model, target, kind)
+    print(target)
+
+
+def _label(arguments: argparse.Namespace) -> None:
+    from trainer.labels import write_labels
+    from trainer.model_files import load_model
+
+    shards = ShardSet.open(arguments.shards)
+    target = arguments.to or os.path.join(arguments.shards, LABELS)
+    total = sum(shard.tokens.size for shard in shards.shards)
+    with _bar("labelling", total) as seen:
+        index = write_labels(load_model(arguments.model), shards, target, seen)
+    done = index["shards_done"].values()
+    agreed, predicted = (sum(entry[key] for entry in done) for key in ("agreed", "predicted"))
+    print(f"labels   {target}; {agreed / max(1, predicted):.1%} of them are the next token")
+
+
+@contextmanager
+def _bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar of tokens, where there is a terminal."""
+    with tqdm(total=total, desc=what, unit=" tokens", unit_scale=True,
+              disable=not sys.stderr.isatty()) as bar:  # fmt: skip
+        yield lambda count: _advance(bar, count)
+
+
+def _advance(bar: Any, count: int) -> None:
+    bar.update(count)

@@ -1,0 +1,149 @@
+"""What a training run reads: shards or texts, labels beside them, and documents to validate on."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.held_out import FILE
+from pipelines.inputs_error import InputError
+from pipelines.mixtures import load_mixture
+from tokenizer.mixture import Component, Mixture, MixtureError, Plan, plan
+from tokenizer.model import Tokenizer
+from tokenizer.model_proto import ModelFileError
+from tokenizer.reader import WindowReader
+from tokenizer.shard_set import ShardSet
+from tokenizer.stream import TextStream
+from trainer.bits import Text, prepare
+from trainer.labels import open_labels
+from trainer.loop import Source
+from trainer.stages import Stage
+
+EPOCHS = 4
+"""Beyond so many repetitions more of the same is worth little (Muennighoff et al., arXiv
+2305.16264, section 5)."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data of one stage: what identifies it, how to open it, and what to say of it."""
+
+    identity: str
+    open: Callable[[], Source]
+    notes: tuple[str, ...] = ()
+
+
+def shard_data(
+    folder: str, stage: Stage, tokenizer: Tokenizer, seed: int, *, hosts: int = 1, host: int = 0
+) -> Data:
+    """Token shards as the data of a stage: its mixture, as many windows as its budget has.
+
+    Raises:
+      InputError: they are of another length or tokenizer, or the mixture cannot be had of them.
+    """
+    shards = ShardSet.open(folder)
+    if shards.length != stage.length:
+        raise InputError(
+            f"{folder} has windows of {shards.length} tokens, and the stage {stage.name!r} is for "
+            f"{stage.length}"
+        )
+    if shards.index["tokenizer"]["sha256"] != tokenizer.sha256:
+        raise InputError(
+            f"{folder} was packed with another tokenizer than {tokenizer.sha256[:16]}; give "
+            "--tokenizer, or pack again"
+        )
+    planned, notes = _plan(stage, shards.windows())
+    beside = {"teacher": open_labels(stage.labels, shards)} if stage.labels else None
+    per_host = stage.batch // hosts
+
+    def opened() -> Source:
+        return WindowReader(
+            shards, planned, seed=seed, batch=per_host, host=host, hosts=hosts, beside=beside
+        )
+
+    return Data(f"{shards.digest} {planned.to_dict()}", opened, notes)
+
+
+def _plan(stage: Stage, windows: Mapping[str, int]) -> tuple[Plan, tuple[str, ...]]:
+    """As many windows as a stage's steps take, and what to say of how often they repeat."""
+    total = stage.steps * stage.batch
+    if stage.mixture is not None:
+        try:
+            return plan(load_mixture(stage.mixture), windows, total), ()
+        except MixtureError as error:
+            raise InputError(str(error)) from None
+    available = sum(windows.values())
+    repeats = Fraction(max(1, math.ceil(total / available) + 1))
+    components = tuple(Component(name, (name,), None, repeats) for name in sorted(windows))
+    notes: tuple[str, ...] = ()
+    if total > EPOCHS * available:
+        notes = (
+            f"{stage.name}: {stage.tokens} tokens are {total / available:.1f} times what the "
+            f"shards hold; beyond {EPOCHS} times more of the same teaches little",
+        )
+    return plan(Mixture("natural", "", stage.length, components), windows, total), notes
+
+
+def text_data(
+    patterns: Sequence[str], stage: Stage, tokenizer: Tokenizer, seed: int,
+    *, field: str = "text", hosts: int = 1, host: int = 0,
+) -> Data:  # fmt: skip
+    """JSONL and Parquet files, tokenized while they are read, as the data of a stage.
+
+    Raises:
+      InputError: no such file, or fewer than hosts.
+    """
+    paths = sorted({path for pattern in patterns for path in glob.glob(pattern)})
+    if not paths:
+        raise InputError(f"no file matches {', '.join(patterns)}")
+    names = [f"{os.path.basename(path)} {os.path.getsize(path)}" for path in paths]
+    identity = hashlib.sha256("\n".join([*names, field]).encode()).hexdigest()
+
+    def opened() -> Source:
+        return TextStream(
+            paths, tokenizer, length=stage.length, batch=stage.batch // hosts, field=field,
+            seed=seed, host=host, hosts=hosts,
+        )  # fmt: skip
+
+    try:
+        opened()
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return Data(identity, opened)
+
+
+def held_out_texts(path: str, tokenizer: Tokenizer) -> list[Text]:
+    """Documents to validate on: a Parquet file, or the folder of shards that set them aside.
+
+    Raises:
+      InputError: there is no such file, or it lacks ``text``.
+    """
+    place = path if path.endswith(".parquet") else os.path.join(path, FILE)
+    try:
+        table = pq.read_table(place)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"cannot read {place}: {str(error).splitlines()[0]}") from None
+    if "text" not in table.schema.names:
+        raise InputError(f"{place} has no column 'text', but {', '.join(table.schema.names)}")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for row in rows:
+        row.setdefault("source", "")
+        row.setdefault("language", "")
+    return prepare(rows, tokenizer)
+
+
+def load_tokenizer(path: str) -> Tokenizer:
+    """A tokenizer. Raises ``InputError``."""
+    try:
+        return Tokenizer.load(path)
+    except (OSError, ModelFileError) as error:
+        raise InputError(f"cannot load the tokenizer {path}: {error}") from None

@@ -1,0 +1,94 @@
+"""``train.json`` and ``loss.png``: what a run was, and how it went."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from trainer.journal import Journal, Row
+from trainer.loop import LOSSES, MODEL, VALIDATIONS, Settings
+from trainer.model_files import CARD
+
+SMOOTH = 0.95
+
+
+def write_report(folder: str, settings: Settings, facts: dict[str, Any]) -> None:
+    """Write both files of a run from its journals, as far as it has come."""
+    losses = Journal(os.path.join(folder, LOSSES)).rows()
+    validations = Journal(os.path.join(folder, VALIDATIONS)).rows()
+    if not losses:
+        return
+    content = {
+        "settings": settings.to_dict(),
+        "parameters": settings.shape.parameters,
+        "steps": losses[-1]["step"],
+        "tokens": int(sum(row["tokens"] for row in losses)),
+        "loss": smooth(losses)[-1],
+        "skipped_steps": sum(not row["applied"] for row in losses),
+        "validations": validations,
+        "final": _final(folder),
+        "measured": facts,
+    }
+    _write(os.path.join(folder, "train.json"), json.dumps(content, indent=1, sort_keys=True))
+    draw(os.path.join(folder, "loss.png"), losses, validations)
+
+
+def smooth(losses: list[Row]) -> list[float]:
+    """The loss as an exponential mean over about twenty steps, without a bias to its start."""
+    found, mean, weight = [], 0.0, 0.0
+    for row in losses:
+        mean = SMOOTH * mean + (1 - SMOOTH) * row["loss"]
+        weight = SMOOTH * weight + (1 - SMOOTH)
+        found.append(mean / weight)
+    return found
+
+
+def _final(folder: str) -> Any:
+    """Bits per byte of the finished model on all the documents set aside, if there is one."""
+    try:
+        with open(os.path.join(folder, MODEL, CARD), encoding="utf-8") as handle:
+            return json.load(handle)["validation"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def draw(path: str, losses: list[Row], validations: list[Row]) -> None:
+    """Loss and bits per byte over tokens, as a picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    left = figure.subplots()
+    seen, tokens = 0.0, []
+    for row in losses:
+        seen += row["tokens"]
+        tokens.append(seen / 1e6)
+    left.plot(tokens, [row["loss"] for row in losses], color="#c9d6df", linewidth=0.7)
+    left.plot(tokens, smooth(losses), color="#1f5a7a", linewidth=1.6, label="training loss")
+    starts = [n for n, row in enumerate(losses) if n and row["stage"] != losses[n - 1]["stage"]]
+    for number in starts:
+        left.axvline(tokens[number], color="#999999", linestyle=":", linewidth=1)
+        left.annotate(
+            losses[number]["stage"], (tokens[number], 1), xycoords=("data", "axes fraction"),
+            rotation=90, va="top", ha="right", fontsize=8, color="#666666",
+        )  # fmt: skip
+    left.set_xlabel("million tokens")
+    left.set_ylabel("nats a token")
+    left.grid(alpha=0.25)
+    if validations:
+        right = left.twinx()
+        right.plot([row["tokens"] / 1e6 for row in validations],
+                   [row["bits_per_byte"] for row in validations],
+                   color="#b5542c", marker="o", markersize=4, label="held-out")  # fmt: skip
+        right.set_ylabel("bits a byte, held-out", color="#b5542c")
+    figure.legend(loc="upper right", bbox_to_anchor=(0.9, 0.95))
+    figure.savefig(f"{path}.writing", format="png", dpi=110)
+    os.replace(f"{path}.writing", path)
+
+
+def _write(path: str, content: str) -> None:
+    with open(f"{path}.writing", "w", encoding="utf-8") as handle:
+        handle.write(content + "\n")
+    os.replace(f"{path}.writing", path)

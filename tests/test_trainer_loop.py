@@ -1,0 +1,289 @@
+"""Training runs: whole, stopped, killed and gone on with; what is refused; when they end early."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, digests
+from training_here import LENGTH, SHAPE, stage, training, write_text_shards
+
+from tokenizer.shard_set import ShardSet
+from trainer import checkpoint
+from trainer.checkpoint import CheckpointError
+from trainer.journal import Journal
+from trainer.labels import LabelError, open_labels, write_labels
+from trainer.loop import Stopped, Tell
+from trainer.model_files import ModelError, load_model
+from trainer.watch import Diverged, Watch
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> ShardSet:
+    return write_text_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def whole(shards, tmp_path_factory) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    training(folder, shards).run()
+    return folder
+
+
+def losses(folder: Path) -> str:
+    return (folder / "losses.jsonl").read_text()
+
+
+def test_a_run_learns_validates_and_leaves_a_model(shards, whole):
+    rows = Journal(str(whole / "losses.jsonl")).rows()
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.2
+    checked = Journal(str(whole / "validations.jsonl")).rows()
+    assert [row["step"] for row in checked] == [6, 12]
+    assert set(checked[0]["sources"]) <= {"a", "b"}
+    assert checked[1]["bits_per_byte"] < checked[0]["bits_per_byte"]
+    model = load_model(str(whole))
+    assert model.shape == SHAPE
+    assert model.card["steps"] == 12
+    assert model.card["tokens"] == sum(row["tokens"] for row in rows)
+    assert model.card["validation"]["documents"] == 4
+    assert [Path(p).name for p in checkpoint.listed(str(whole / "checkpoints"))] == [
+        "step-00000006", "step-00000009", "step-00000012",
+    ]  # fmt: skip
+
+
+def test_the_same_run_gives_the_same_bytes(shards, whole, tmp_path):
+    training(tmp_path, shards).run()
+    assert digests(tmp_path) == digests(whole)
+
+
+@pytest.mark.parametrize("step", [1, 6, 11])
+def test_a_run_that_was_asked_to_stop_goes_on(shards, whole, tmp_path, step):
+    class After(Tell):
+        seen = 0
+
+        def step(self, row):
+            self.seen += 1
+
+    after = After()
+    with pytest.raises(Stopped, match=f"stopped after step {step}"):
+        training(tmp_path, shards, tell=after, stop=lambda: after.seen == step).run()
+    assert len(losses(tmp_path).splitlines()) == step
+    training(tmp_path, shards).run()
+    assert losses(tmp_path) == losses(whole)
+    assert digests(tmp_path / "model") == digests(whole / "model")
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tokenizer.shard_set import ShardSet
+from training_here import training
+training(Path(sys.argv[1]), ShardSet.open(sys.argv[2])).run()
+"""
+
+
+def test_a_run_that_was_killed_goes_on_bit_for_bit(shards, whole, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path), shards.folder], env=environment
+    )
+    while not (tmp_path / "checkpoints" / "step-00000003").exists() and child.poll() is None:
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    # What a kill in the middle of writing leaves: half a line, half a checkpoint.
+    with open(tmp_path / "losses.jsonl", "a") as handle:
+        handle.write('{"step": 99, "lo')
+    (tmp_path / "checkpoints" / ".writing-step-00000099").mkdir()
+    training(tmp_path, shards).run()
+    assert losses(tmp_path) == losses(whole)
+    assert digests(tmp_path / "model") == digests(whole / "model")
+    assert not list((tmp_path / "checkpoints").glob(".writing*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": (stage(steps=13),)}, "stages[0].tokens was 1536 and is 1664"),
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"source": "other"}, "and is other"),
+    ],
+)
+def test_other_settings_are_refused(shards, whole, changes, message):
+    with pytest.raises(CheckpointError) as error:
+        training(whole, shards, **changes).run()
+    assert message in str(error.value)
+    assert "name another --target, or --restart" in str(error.value)
+
+
+def damaged(whole: Path, tmp_path: Path) -> Path:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "checkpoints" / "step-00000012"
+
+
+def test_a_damaged_checkpoint_is_named(shards, whole, tmp_path):
+    last = damaged(whole, tmp_path)
+    content = bytearray((last / "params.safetensors").read_bytes())
+    content[-3] ^= 1
+    (last / "params.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"params.safetensors is damaged.*remove .*000012"):
+        training(tmp_path, shards).run()
+    shutil.rmtree(last)
+    training(tmp_path, shards).run()
+    assert losses(tmp_path) == losses(whole)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(shards, whole, tmp_path):
+    last = damaged(whole, tmp_path)
+    arrays, state = checkpoint.load(str(last))
+    arrays["params"]["norm"] = np.ones(17, np.float32)
+    kept = {k: v for k, v in state.items() if k not in ("format", "version", "step", "files")}
+    checkpoint.save(str(last.parent), 12, arrays, kept)
+    with pytest.raises(CheckpointError, match=r"norm is \(17,\), and this model's is \(16,\)"):
+        training(tmp_path, shards).run()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is no checkpoint"), ("[]", "not the state"), ('{"format": 1}', "not the state"),
+     ('{"format": "cidermill-checkpoint", "version": 9}', "version 9")],
+)  # fmt: skip
+def test_a_state_that_is_none(shards, whole, tmp_path, content, message):
+    (damaged(whole, tmp_path) / "state.json").write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        training(tmp_path, shards).run()
+
+
+def test_stages_follow_each_other(shards, tmp_path):
+    longer = stage("context", 4, rope_base=6_315_089.0)
+    stages = (stage("core", 6), stage("continued", 4, floor=0.5), longer)
+    training(tmp_path, shards, stages).run()
+    rows = Journal(str(tmp_path / "losses.jsonl")).rows()
+    assert [row["stage"] for row in rows] == ["core"] * 6 + ["continued"] * 4 + ["context"] * 4
+    assert rows[6]["loss"] < rows[0]["loss"]
+    assert load_model(str(tmp_path)).shape.rope_base == 6_315_089.0
+
+
+def test_a_stage_that_was_stopped_goes_on_in_that_stage(shards, tmp_path):
+    stages = (stage("core", 4), stage("pruned", 6, keep=0.5), stage("after", 4))
+    training(tmp_path / "whole", shards, stages).run()
+    seen = iter([False] * 6 + [True] + [False] * 99)
+    with pytest.raises(Stopped):
+        training(tmp_path / "cut", shards, stages, stop=lambda: next(seen)).run()
+    training(tmp_path / "cut", shards, stages).run()
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    small = load_model(str(tmp_path / "cut"))
+    assert [layer.hidden for layer in small.shape.layers] == [32, 32]
+    assert "layers.0.mask" not in small.params
+
+
+def test_a_teacher_is_learned_from(shards, whole, tmp_path):
+    teacher = load_model(str(whole))
+    index = write_labels(teacher, shards, str(tmp_path / "labels"))
+    before = digests(tmp_path / "labels")
+    assert write_labels(teacher, shards, str(tmp_path / "labels")) == index
+    assert digests(tmp_path / "labels") == before
+    found = open_labels(str(tmp_path / "labels"), shards)
+    labels = found["web-00000"]
+    assert labels.shape == shards.shards[0].tokens.shape
+    assert labels.dtype == shards.shards[0].tokens.dtype
+    entry = index["shards_done"]["web-00000"]
+    assert 0 < entry["agreed"] < entry["predicted"]
+    taught = (stage(labels=str(tmp_path / "labels"), teacher_share=0.9),)
+    training(tmp_path / "taught", shards, taught, beside={"teacher": found}).run()
+    rows = Journal(str(tmp_path / "taught" / "losses.jsonl")).rows()
+    assert rows[-1]["objective"] < rows[0]["objective"] - 0.2
+    assert abs(rows[-1]["objective"] - rows[-1]["loss"]) > 0.1
+
+
+def test_labels_of_other_shards_are_refused(shards, whole, tmp_path):
+    write_labels(load_model(str(whole)), shards, str(tmp_path / "labels"))
+    others = write_text_shards(tmp_path / "others", texts=3)
+    with pytest.raises(LabelError, match="are of other shards"):
+        open_labels(str(tmp_path / "labels"), others)
+    with pytest.raises(LabelError, match="no complete labels"):
+        open_labels(str(tmp_path / "nothing"), shards)
+    path = next((tmp_path / "labels").glob("*.npy"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(LabelError, match="is damaged"):
+        open_labels(str(tmp_path / "labels"), shards)
+
+
+def test_data_that_ends_early_is_told(shards, tmp_path):
+    class Notes(Tell):
+        found: list[str] = []  # noqa: RUF012
+
+        def say(self, text):
+            self.found.append(text)
+
+    windows = shards.windows()["web"] // 4
+    training(tmp_path, shards, (stage(steps=windows + 5),), tell=Notes()).run()
+    assert any(f"ended after {windows} of {windows + 5} steps" in note for note in Notes.found)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(shards, tmp_path):
+    class Broken:
+        """A source whose rows have no token to predict from the fifth on: a loss of 0 over 0."""
+
+        def __init__(self):
+            self.count = 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            self.count += 1
+            rows = np.zeros((4, LENGTH), np.int32)
+            return {"tokens": rows + 7, "segments": rows + 1, "positions": rows}
+
+        def get_state(self):
+            return {}
+
+    begun = {}
+    broken = training(tmp_path, shards, open_source=lambda _: Broken(), saves=12)
+    watch = Watch.look
+
+    def look(self, step, loss, norm, applied):
+        return watch(self, step, math.nan if step == 5 else loss, norm, applied)
+
+    begun["look"] = look
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watch, "look", look)
+        with pytest.raises(Diverged, match=r"the loss of step 5 is nan.*step-00000004"):
+            broken.run()
+    assert len(losses(tmp_path).splitlines()) == 4
+
+
+def test_a_watch_knows_divergence():
+    watch = Watch()
+    for step in range(50):
+        assert watch.look(step, 5.0 - step / 100, 1.0, True) is None
+    again = Watch(json.loads(json.dumps(watch.state())))
+    told = [again.look(step, 9.0, 1.0, True) for step in range(50, 60)]
+    assert told[0] is None
+    assert "the loss has risen to" in next(t for t in told if t)
+    skipped = [Watch({"skipped": n}).look(1, 2.0, 200.0, False) for n in (18, 19)]
+    assert skipped[0] is None
+    assert "20 steps in a row" in skipped[1]
+    assert Watch().look(1, math.inf, 1.0, True)
+    assert Watch().look(1, 1.0, math.nan, False)
+
+
+def test_a_model_that_is_none_or_damaged(whole, tmp_path):
+    with pytest.raises(ModelError, match="holds no model: there is no model.json"):
+        load_model(str(tmp_path))
+    shutil.copytree(whole / "model", tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(ModelError, match="is damaged"):
+        load_model(str(tmp_path / "m"))

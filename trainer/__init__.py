@@ -1,0 +1,1 @@
+"""A small decoder model and its training: what judges a corpus."""

@@ -1,0 +1,151 @@
+"""Bits per byte of texts, by source and by language: what a model is judged by.
+
+A byte costs the same whatever tokenizer cut it, so that models of different vocabularies compare.
+The model has no token before a document's first, so that token is given and its bytes are not
+counted; nor is the end of the document, which has none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenizer.model import Tokenizer
+from tokenizer.model_proto import Kind
+from trainer.scoring import Ids, Scored, Scorer
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A document to be judged on: its tokens, and the bytes of text of each, the first aside."""
+
+    source: str
+    language: str
+    ids: Ids
+    bytes: int
+
+
+@dataclass
+class Bits:
+    """Bits and bytes of some documents."""
+
+    documents: int = 0
+    bits: float = 0.0
+    bytes: int = 0
+    tokens: int = 0
+
+    @property
+    def per_byte(self) -> float:
+        """Bits per byte; not a number where there is no byte."""
+        return self.bits / self.bytes if self.bytes else math.nan
+
+    def add(self, text: Text, scored: Scored) -> None:
+        """Count one document."""
+        self.documents += 1
+        self.bits += float(scored.nats.sum(dtype="float64")) / math.log(2)
+        self.bytes += text.bytes
+        self.tokens += len(scored.nats)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "bits_per_byte": self.per_byte,
+            "documents": self.documents,
+            "bytes": self.bytes,
+            "tokens": self.tokens,
+        }
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Bits of all documents, of each source, and of each language."""
+
+    total: Bits
+    sources: Mapping[str, Bits]
+    languages: Mapping[str, Bits]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            **self.total.to_dict(),
+            "sources": {name: found.to_dict() for name, found in self.sources.items()},
+            "languages": {name: found.to_dict() for name, found in self.languages.items()},
+        }
+
+
+def prepare(rows: Iterable[Mapping[str, Any]], tokenizer: Tokenizer) -> list[Text]:
+    """Documents with ``text``, ``source`` and ``language`` as tokens; those of one token have
+    nothing to be judged on, and are left out."""
+    sizes = token_bytes(tokenizer)
+    found = []
+    for row in rows:
+        ids = tokenizer.encode(row["text"])
+        if len(ids) > 1:
+            found.append(_text(row["source"] or "", row["language"] or "", ids, sizes))
+    return found
+
+
+def shorten(texts: Sequence[Text], length: int, most: int, tokenizer: Tokenizer) -> list[Text]:
+    """The first ``length`` tokens of each document, and of those documents whole that come first
+    and together have at most ``most``."""
+    sizes = token_bytes(tokenizer)
+    found: list[Text] = []
+    tokens = 0
+    for text in texts:
+        ids = text.ids[:length]
+        tokens += len(ids)
+        if tokens > most and found:
+            break
+        found.append(_text(text.source, text.language, ids, sizes))
+    return found
+
+
+def _text(source: str, language: str, ids: Ids, sizes: NDArray[np.int64]) -> Text:
+    return Text(source, language, ids, int(sizes[ids[1:]].sum()))
+
+
+def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """The bytes of text that each token stands for: (vocabulary,)."""
+    return np.array(
+        [
+            1 if kind is Kind.BYTE
+            else 0 if kind in (Kind.CONTROL, Kind.UNKNOWN)
+            else len(piece.encode())
+            for piece, kind in zip(tokenizer.pieces, tokenizer.kinds, strict=True)
+        ],
+        np.int64,
+    )  # fmt: skip
+
+
+def judge(
+    scorer: Scorer, texts: Sequence[Text], seen: Callable[[int], None] | None = None
+) -> Judgement:
+    """Score documents, and sum bits by source and language."""
+    total = Bits()
+    sources: dict[str, Bits] = {}
+    languages: dict[str, Bits] = {}
+    for text, scored in zip(texts, scorer([text.ids for text in texts], seen), strict=True):
+        for bits in (total, sources.setdefault(text.source, Bits()),
+                     languages.setdefault(text.language, Bits())):  # fmt: skip
+            bits.add(text, scored)
+    return Judgement(total, dict(sorted(sources.items())), dict(sorted(languages.items())))
+
+
+def lines(judgement: Judgement) -> list[str]:
+    """The judgement as a table for people."""
+    head = f"{'':<24}{'documents':>10}{'bytes':>12}{'bits/byte':>11}"
+    rows = [head]
+    for name, bits in (
+        *judgement.sources.items(),
+        *((f"language {name or '?'}", bits) for name, bits in judgement.languages.items()),
+        (ALL, judgement.total),
+    ):
+        rows.append(f"{name:<24}{bits.documents:>10}{bits.bytes:>12}{bits.per_byte:>11.4f}")
+    return rows

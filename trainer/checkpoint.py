@@ -1,0 +1,164 @@
+"""Checkpoints: arrays as safetensors, the rest as JSON, whole or not at all.
+
+A checkpoint is a folder, written under another name and renamed when all its files are on disk. A
+damaged one is refused by the digests in its ``state.json``, not loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+Arrays = dict[str, NDArray[Any]]
+
+FORMAT = "cidermill-checkpoint"
+VERSION = 1
+STATE = "state.json"
+READ_BYTES = 1 << 20
+MAX_STATE_BYTES = 64 << 20
+_NAME = re.compile(r"step-(\d{8,})$")
+_TEMPORARY = ".writing-"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, or of another model or data; the message says which."""
+
+
+def save(
+    folder: str, step: int, arrays: Mapping[str, Mapping[str, NDArray[Any]]], state: dict[str, Any]
+) -> str:
+    """Write a checkpoint into ``folder``; gives its path.
+
+    ``arrays`` are the files by name, such as ``params``, each a dictionary of arrays.
+    """
+    name = f"step-{step:08d}"
+    temporary = os.path.join(folder, f"{_TEMPORARY}{name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    os.makedirs(temporary)
+    digests = {}
+    for own, content in arrays.items():
+        path = os.path.join(temporary, f"{own}.safetensors")
+        # safetensors sorts by type and name: the same arrays give the same bytes.
+        save_file({key: np.ascontiguousarray(value) for key, value in content.items()}, path)
+        digests[f"{own}.safetensors"] = digest(path)
+        _sync(path)
+    head = {"format": FORMAT, "version": VERSION, "step": step, "files": digests}
+    path = os.path.join(temporary, STATE)
+    with open(path, "w", encoding="utf-8") as handle:
+        json.dump({**head, **state}, handle, indent=1, sort_keys=True)
+        handle.write("\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    target = os.path.join(folder, name)
+    if os.path.exists(target):
+        # Of a run that was begun anew from before it.
+        shutil.rmtree(target)
+    os.rename(temporary, target)
+    _sync(folder)
+    return target
+
+
+def load(path: str) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    """Arrays by file, and the state.
+
+    Raises:
+      CheckpointError: no checkpoint, of another version, or damaged.
+    """
+    state = read_state(path)
+    arrays = {}
+    for name, expected in state["files"].items():
+        place = os.path.join(path, name)
+        if os.path.basename(name) != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{path}: {STATE} names the file {name!r}")
+        try:
+            if digest(place) != expected:
+                raise CheckpointError(
+                    f"{place} is damaged: its digest is not that of {STATE}; remove {path} to "
+                    "go on from the checkpoint before it"
+                )
+            arrays[name.removesuffix(".safetensors")] = load_file(place)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{place} cannot be read: {error}") from None
+    return arrays, state
+
+
+def read_state(path: str) -> dict[str, Any]:
+    """The state alone. Raises ``CheckpointError``."""
+    place = os.path.join(path, STATE)
+    try:
+        with open(place, encoding="utf-8") as handle:
+            state = json.loads(handle.read(MAX_STATE_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no checkpoint: {error}") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{place} is not the state of a checkpoint")
+    if state.get("version") != VERSION:
+        raise CheckpointError(
+            f"{place} is of version {state.get('version')!r}; this code reads version {VERSION}"
+        )
+    return state
+
+
+def listed(folder: str) -> list[str]:
+    """The checkpoints of a folder, the earliest first. What was not finished is not among them."""
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = [(int(match[1]), name) for name in names if (match := _NAME.match(name))]
+    return [os.path.join(folder, name) for _, name in sorted(found)]
+
+
+def keep_last(folder: str, count: int) -> None:
+    """Remove all but the last ``count`` checkpoints, and what was never finished."""
+    for path in listed(folder)[:-count]:
+        shutil.rmtree(path)
+    for name in os.listdir(folder):
+        if name.startswith(_TEMPORARY):
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+
+
+def check_shapes(
+    path: str, found: Mapping[str, NDArray[Any]], wanted: Mapping[str, Sequence[int]]
+) -> None:
+    """Compare arrays with the dimensions of a model.
+
+    Raises:
+      CheckpointError: one is missing, unknown, or of other dimensions; the first by name.
+    """
+    for name in sorted({*found, *wanted}):
+        if name not in found:
+            raise CheckpointError(f"{path} lacks {name}, which this model has")
+        if name not in wanted:
+            raise CheckpointError(f"{path} has {name}, which this model lacks")
+        if found[name].shape != tuple(wanted[name]):
+            raise CheckpointError(
+                f"{path}: {name} is {found[name].shape}, and this model's is {tuple(wanted[name])}"
+            )
+
+
+def digest(path: str) -> str:
+    """The SHA-256 of a file."""
+    found = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while piece := handle.read(READ_BYTES):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def _sync(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,73 @@
+"""Devices: how JAX is started, where compiled programs are kept, and whether bf16 pays here."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from trainer.linear import linear
+
+ROUNDS = 5
+CACHE = "jax"
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Several processes that train together: the first one's address, how many, and which."""
+
+    coordinator: str
+    processes: int
+    process: int
+
+    def __post_init__(self) -> None:
+        if self.processes < 1 or not 0 <= self.process < self.processes:
+            raise ValueError(
+                f"process {self.process} of {self.processes}; they count from 0 to one less than "
+                "their number"
+            )
+        if ":" not in self.coordinator:
+            raise ValueError(
+                f"the coordinator is {self.coordinator!r}; give HOST:PORT of the first process"
+            )
+
+
+def start(cache: str | None, hosts: Hosts | None = None) -> None:
+    """Set up JAX before its first use; with ``hosts``, join the other processes.
+
+    ``cache`` is a folder for compiled programs, so that the next run need not compile them.
+    """
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, CACHE))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if hosts is not None:
+        jax.distributed.initialize(hosts.coordinator, hosts.processes, hosts.process)
+
+
+def bf16_ratio(width: int, hidden: int, tokens: int = 1024) -> float:
+    """How fast a feed-forward block's products and their gradients are in bf16, as a ratio to f32.
+
+    Takes under a second. Its result is for a decision that is then written down, never recomputed.
+    """
+    times = {dtype: [0.0] * ROUNDS for dtype in (jnp.float32, jnp.bfloat16)}
+    run = jax.jit(_block)
+    arrays = {
+        dtype: (jnp.ones((tokens, width), dtype), jnp.ones((width, hidden), dtype))
+        for dtype in times
+    }
+    for dtype, found in times.items():
+        jax.block_until_ready(run(*arrays[dtype]))
+        for number in range(ROUNDS):
+            begun = time.perf_counter()
+            jax.block_until_ready(run(*arrays[dtype]))
+            found[number] = time.perf_counter() - begun
+    return min(times[jnp.float32]) / min(times[jnp.bfloat16])
+
+
+@partial(jax.grad, argnums=(0, 1))
+def _block(x: jax.Array, weight: jax.Array) -> jax.Array:
+    return jax.nn.silu(linear(x, weight)).astype(jnp.float32).sum()

@@ -1,0 +1,175 @@
+"""Export in Hugging Face's layout: weights, configuration and tokenizer, ready to be loaded.
+
+Models of equal layers become ``Qwen3ForCausalLM``, which computes the same: norm before rotary
+positions, grouped-query attention, SwiGLU, no biases, tied embeddings. Layer-wise models take
+OpenELM's names and configuration, which MLX and converters to GGUF read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from tokenizer import export, special
+from trainer.model_files import TOKENIZER, Model
+from trainer.shape import Shape, make_divisible
+
+Arrays = dict[str, NDArray[Any]]
+
+CONTEXT = 32_768
+"""The longest text that a configuration allows for; rotary positions set no bound of their own."""
+
+_QWEN3 = {
+    "attention_norm": "input_layernorm", "q": "self_attn.q_proj", "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj", "o": "self_attn.o_proj", "q_norm": "self_attn.q_norm",
+    "k_norm": "self_attn.k_norm", "ffn_norm": "post_attention_layernorm",
+    "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
+}  # fmt: skip
+
+
+def export_hf(model: Model, folder: str, dtype: str = "float32") -> None:
+    """Write a model as a folder, in ``float32`` or ``float16``; an earlier one is replaced."""
+    uniform = model.shape.uniform
+    weights = qwen3_weights(model) if uniform else openelm_weights(model)
+    config = qwen3_config(model.shape) if uniform else openelm_config(model.shape)
+    config["torch_dtype"] = config["dtype"] = dtype
+    temporary = f"{folder.rstrip('/')}.writing"
+    shutil.rmtree(temporary, ignore_errors=True)
+    os.makedirs(temporary)
+    save_file(
+        {name: np.ascontiguousarray(value, np.dtype(dtype)) for name, value in weights.items()},
+        os.path.join(temporary, "model.safetensors"),
+        metadata={"format": "pt"},
+    )
+    contents = {
+        "config.json": _json(config),
+        "generation_config.json": _json(
+            {"eos_token_id": special.EOS_ID, "pad_token_id": special.PAD_ID}
+        ),
+        "tokenizer.json": export.tokenizer_json(model.tokenizer),
+        "tokenizer_config.json": export.tokenizer_config(model.tokenizer, CONTEXT),
+        TOKENIZER: model.tokenizer.content,
+    }
+    for name, content in contents.items():
+        with open(os.path.join(temporary, name), "wb") as out:
+            out.write(content)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(temporary, folder)
+
+
+def qwen3_weights(model: Model) -> Arrays:
+    """The weights by Qwen3's names, (out, in)."""
+    found = {
+        "model.embed_tokens.weight": model.params["embedding"],
+        "model.norm.weight": model.params["norm"],
+    }
+    for number in range(len(model.shape.layers)):
+        for own, name in _QWEN3.items():
+            value = model.params[f"layers.{number}.{own}"]
+            found[f"model.layers.{number}.{name}.weight"] = value.T
+    return found
+
+
+def qwen3_config(shape: Shape) -> dict[str, Any]:
+    """``config.json`` of a model of equal layers."""
+    layer = shape.layers[0]
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": None,
+        "eos_token_id": special.EOS_ID,
+        "pad_token_id": special.PAD_ID,
+        "head_dim": shape.head,
+        "hidden_act": "silu",
+        "hidden_size": shape.width,
+        "initializer_range": 1 / math.sqrt(shape.width),
+        "intermediate_size": layer.hidden,
+        "max_position_embeddings": CONTEXT,
+        "num_attention_heads": layer.heads,
+        "num_hidden_layers": len(shape.layers),
+        "num_key_value_heads": layer.kv_heads,
+        "rms_norm_eps": shape.norm_eps,
+        # Before version 5 transformers read the first of these, and since then the second.
+        "rope_theta": shape.rope_base,
+        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_base},
+        "sliding_window": None,
+        "tie_word_embeddings": True,
+        "use_cache": True,
+        "use_sliding_window": False,
+        "vocab_size": shape.vocabulary,
+    }
+
+
+def openelm_weights(model: Model) -> Arrays:
+    """The weights by OpenELM's names: queries, keys and values in one, gate and up in one."""
+    params = model.params
+    found = {
+        "transformer.token_embeddings.weight": params["embedding"],
+        "transformer.norm.weight": params["norm"],
+    }
+    for number in range(len(model.shape.layers)):
+        own = {name: params[f"layers.{number}.{name}"] for name in _QWEN3}
+        layer = f"transformer.layers.{number}"
+        found |= {
+            f"{layer}.attn_norm.weight": own["attention_norm"],
+            f"{layer}.attn.qkv_proj.weight": np.concatenate([own[n].T for n in ("q", "k", "v")]),
+            f"{layer}.attn.q_norm.weight": own["q_norm"],
+            f"{layer}.attn.k_norm.weight": own["k_norm"],
+            f"{layer}.attn.out_proj.weight": own["o"].T,
+            f"{layer}.ffn_norm.weight": own["ffn_norm"],
+            f"{layer}.ffn.proj_1.weight": np.concatenate([own["gate"].T, own["up"].T]),
+            f"{layer}.ffn.proj_2.weight": own["down"].T,
+        }
+    return found
+
+
+def openelm_config(shape: Shape) -> dict[str, Any]:
+    """``config.json`` of a layer-wise model, in OpenELM's terms.
+
+    Its hidden widths are told as multiples of the width, rounded to a divisor; the greatest common
+    divisor of the widths gives them back exactly.
+    """
+    hidden = [layer.hidden for layer in shape.layers]
+    divisor = math.gcd(*hidden)
+    multipliers = [width / shape.width for width in hidden]
+    assert [make_divisible(m * shape.width, divisor) for m in multipliers] == hidden
+    return {
+        "architectures": ["OpenELMForCausalLM"],
+        "model_type": "openelm",
+        "activation_fn_name": "swish",
+        "bos_token_id": None,
+        "eos_token_id": special.EOS_ID,
+        "pad_token_id": special.PAD_ID,
+        "ffn_dim_divisor": divisor,
+        "ffn_multipliers": multipliers,
+        "ffn_with_glu": True,
+        "head_dim": shape.head,
+        "initializer_range": 1 / math.sqrt(shape.width),
+        "max_context_length": CONTEXT,
+        "model_dim": shape.width,
+        "normalization_layer_name": "rms_norm",
+        "normalize_qk_projections": True,
+        "num_gqa_groups": shape.layers[0].heads // shape.layers[0].kv_heads,
+        "num_kv_heads": [layer.kv_heads for layer in shape.layers],
+        "num_query_heads": [layer.heads for layer in shape.layers],
+        "num_transformer_layers": len(shape.layers),
+        "qkv_multipliers": [layer.heads * shape.head / shape.width for layer in shape.layers],
+        "rope_freq_constant": shape.rope_base,
+        "rope_max_length": 2 * CONTEXT,
+        "share_input_output_layers": True,
+        "use_cache": True,
+        "vocab_size": shape.vocabulary,
+    }
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()

@@ -1,0 +1,169 @@
+"""A teacher's labels beside token shards: for each token what the teacher takes to follow it.
+
+Distillation as in AFM 2024 (arXiv 2407.21075, section 4.1) needs the teacher's first choice alone:
+one id a token, computed once and read for as many epochs and students as there are. A label file
+lies beside each shard's tokens, of the same dimensions and type.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenizer.reader import gather
+from tokenizer.shard_set import OpenShard, ShardSet
+from trainer.checkpoint import digest
+from trainer.loss import from_chunks, logits_of, to_chunks
+from trainer.model import Params, Windows, hidden_states
+from trainer.model_files import Model
+from trainer.shape import Shape
+
+FORMAT = "cidermill-labels"
+VERSION = 1
+INDEX = "labels.json"
+ROWS_TOKENS = 2048
+MAX_INDEX_BYTES = 64 << 20
+
+
+class LabelError(ValueError):
+    """Labels that are not there, are damaged, or belong to other shards."""
+
+
+def write_labels(
+    teacher: Model, shards: ShardSet, folder: str, seen: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """Label every window of a set of shards; gives the index, which is written last.
+
+    What is there of the same teacher is kept, so that labelling goes on where it was stopped.
+
+    Raises:
+      LabelError: the teacher's tokenizer is not the shards'.
+    """
+    if teacher.tokenizer.sha256 != shards.index["tokenizer"]["sha256"]:
+        raise LabelError(
+            "the teacher was trained with another tokenizer than these shards; its labels would "
+            "be other words"
+        )
+    os.makedirs(folder, exist_ok=True)
+    identity = {"teacher": teacher.card["weights_sha256"], "shards": shards.digest}
+    index_path = os.path.join(folder, INDEX)
+    done = _found(index_path, identity)
+    params = {name: jnp.asarray(value) for name, value in teacher.params.items()}
+    label = jax.jit(partial(_first_choice, shape=teacher.shape))
+    for shard in shards.shards:
+        if shard.name not in done:
+            labels, agreed, predicted = _label(shard, params, label, seen)
+            name = f"{shard.name}.labels.npy"
+            path = os.path.join(folder, name)
+            np.save(f"{path}.writing.npy", labels, allow_pickle=False)
+            os.replace(f"{path}.writing.npy", path)
+            done[shard.name] = {
+                "file": name, "sha256": digest(path), "agreed": agreed, "predicted": predicted,
+            }  # fmt: skip
+            _write(index_path, {**identity, "complete": False, "shards_done": done})
+        elif seen is not None:
+            seen(shard.tokens.size)
+    index = {**identity, "complete": True, "shards_done": done}
+    _write(index_path, index)
+    return index
+
+
+def open_labels(folder: str, shards: ShardSet) -> dict[str, NDArray[Any]]:
+    """The labels of each shard, (windows, length), mapped into memory.
+
+    Raises:
+      LabelError: they are not complete, belong to other shards, or a file is damaged.
+    """
+    path = os.path.join(folder, INDEX)
+    index = _read(path)
+    if index is None or not index.get("complete"):
+        raise LabelError(f"{folder} holds no complete labels; run `cidermill label` (again)")
+    if index["shards"] != shards.digest:
+        raise LabelError(
+            f"the labels in {folder} are of other shards than those in {shards.folder}; run "
+            "`cidermill label` on these"
+        )
+    found = {}
+    for shard in shards.shards:
+        entry = index["shards_done"].get(shard.name)
+        name = f"{shard.name}.labels.npy"
+        place = os.path.join(folder, name)
+        if entry is None or entry.get("file") != name or not os.path.isfile(place):
+            raise LabelError(f"{folder} has no labels of the shard {shard.name}")
+        if digest(place) != entry["sha256"]:
+            raise LabelError(f"{place} is damaged: its digest is not that of {INDEX}")
+        try:
+            found[shard.name] = np.load(place, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise LabelError(f"{place} cannot be read: {error}") from None
+    return found
+
+
+def _label(
+    shard: OpenShard, params: Params, label: Callable[..., jax.Array],
+    seen: Callable[[int], None] | None,
+) -> tuple[NDArray[Any], int, int]:  # fmt: skip
+    """Labels of a shard, how many are the data's own next token, and how many could be."""
+    labels = np.zeros(shard.tokens.shape, shard.tokens.dtype)
+    rows = max(1, ROWS_TOKENS // shard.tokens.shape[1])
+    agreed = predicted = 0
+    for start in range(0, shard.windows, rows):
+        end = min(start + rows, shard.windows)
+        batch = gather([(shard, n) for n in range(start, end)], rows, labels.shape[1])
+        windows = Windows(**{name: jnp.asarray(value) for name, value in batch.items()})
+        found = np.asarray(label(params, windows))[: end - start]
+        labels[start:end] = found
+        tokens, segments = batch["tokens"][: end - start], batch["segments"][: end - start]
+        same = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
+        agreed += int((same & (found[:, :-1] == tokens[:, 1:])).sum())
+        predicted += int(same.sum())
+        if seen is not None:
+            seen(tokens.size)
+    return labels, agreed, predicted
+
+
+def _first_choice(params: Params, windows: Windows, shape: Shape) -> jax.Array:
+    """The likeliest next token at each place: (rows, tokens)."""
+    hidden = hidden_states(params, shape, windows)
+    chunks = to_chunks(hidden)
+    return from_chunks(
+        jax.lax.map(lambda h: logits_of(h, params["embedding"]).argmax(-1), chunks),
+        hidden.shape[1],
+    )
+
+
+def _found(path: str, identity: Mapping[str, str]) -> dict[str, Any]:
+    index = _read(path)
+    if index is None or any(index.get(key) != value for key, value in identity.items()):
+        return {}
+    return dict(index["shards_done"])
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as handle:
+            index = json.loads(handle.read(MAX_INDEX_BYTES))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise LabelError(f"{path} cannot be read: {error}") from None
+    if not isinstance(index, dict) or (index.get("format"), index.get("version")) != (
+        FORMAT, VERSION,
+    ):  # fmt: skip
+        raise LabelError(f"{path} is not the index of labels, or of another version")
+    return index
+
+
+def _write(path: str, index: Mapping[str, Any]) -> None:
+    with open(f"{path}.writing", "w", encoding="utf-8") as handle:
+        json.dump({"format": FORMAT, "version": VERSION, **index}, handle, indent=1, sort_keys=True)
+        handle.write("\n")
+    os.replace(f"{path}.writing", path)

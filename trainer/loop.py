@@ -1,0 +1,419 @@
+"""Training: stages of steps, with checkpoints, validation, and a clean end whatever happens.
+
+A run lives in a folder. The same call goes on from the last checkpoint there, bit for bit as if it
+had not been stopped; what it was begun with is noted, and other settings are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenizer.model import Tokenizer
+from tokenizer.reader import Batch
+from trainer import arrays, checkpoint
+from trainer.bits import Judgement, Text, judge, shorten
+from trainer.checkpoint import CheckpointError
+from trainer.journal import Journal, Row
+from trainer.model import initialise, shapes
+from trainer.model_files import save_model
+from trainer.optimizer import schedule_at
+from trainer.prune import kept_widths, mask_shapes, materialise, with_scores
+from trainer.scoring import Scorer
+from trainer.shape import Shape
+from trainer.sharding import Layout
+from trainer.stages import Stage
+from trainer.step import StepSettings, make_step, parts_of, to_parts
+from trainer.watch import Diverged, Watch
+
+Arrays = dict[str, NDArray[Any]]
+
+CHECKPOINTS = "checkpoints"
+LOSSES = "losses.jsonl"
+VALIDATIONS = "validations.jsonl"
+MODEL = "model"
+QUICK_TOKENS = 1 << 16
+QUICK_SHARE = 0.03
+"""Of the held-out documents, so many tokens at most are validated on as training goes, and at most
+this share of the stage's; all at its end. Ten times that costs a tenth of the training's time."""
+
+
+class Source(Protocol):
+    """Batches that can be gone on with: ``WindowReader`` or ``TextStream``."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Tell:
+    """Is told what happens. This one tells nobody."""
+
+    def stage(self, stage: Stage, done: int) -> None:
+        """A stage begins, or goes on after ``done`` steps."""
+
+    def step(self, row: Row) -> None:
+        """A step is done."""
+
+    def validated(self, row: Row) -> None:
+        """The model was validated."""
+
+    def say(self, text: str) -> None:
+        """Something worth a line."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made of; all of it is in its identity but what is marked as not.
+
+    Args:
+      sources: for each stage what identifies its data, such as the digest of its shards.
+      saves, validations: how often in a stage. Not in the identity, nor is ``keep``, the number of
+        checkpoints that stay.
+    """
+
+    shape: Shape
+    stages: tuple[Stage, ...]
+    seed: int
+    sources: tuple[str, ...]
+    tokenizer: str
+    compute: str = "f32"
+    start: str | None = None
+    saves: int = field(default=20, compare=False)
+    validations: int = field(default=10, compare=False)
+    keep: int = field(default=3, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The identity, as JSON gives it back."""
+        found: dict[str, Any] = json.loads(json.dumps(self._fields()))
+        return found
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape.to_dict(),
+            "stages": [stage.to_dict() for stage in self.stages],
+            "seed": self.seed,
+            "sources": list(self.sources),
+            "tokenizer": self.tokenizer,
+            "compute": self.compute,
+            "start": self.start,
+        }
+
+
+@dataclass
+class _Place:
+    """Where a run is: ``stage_step`` steps of ``stage`` are done, ``step`` in all."""
+
+    stage: int = 0
+    stage_step: int = 0
+    step: int = 0
+    tokens: int = 0
+    reader: dict[str, Any] | None = None
+    watch: dict[str, float] | None = None
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and did, behind the checkpoint that the message names."""
+
+
+class Training:
+    """One run in one folder."""
+
+    def __init__(
+        self,
+        folder: str,
+        settings: Settings,
+        tokenizer: Tokenizer,
+        open_source: Callable[[int], Source],
+        texts: Sequence[Text] = (),
+        *,
+        start: Arrays | None = None,
+        layout: Layout | None = None,
+        tell: Tell | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``open_source`` gives the data of a stage by its number, from the start; ``texts`` are
+        validated on; ``start`` are weights to begin with instead of drawn ones."""
+        self.folder, self.settings = folder, settings
+        self._tokenizer, self._open, self._texts = tokenizer, open_source, texts
+        self._begin, self._layout, self._stop = start, layout, stop
+        self._tell = tell or Tell()
+        self._checkpoints = os.path.join(folder, CHECKPOINTS)
+        self._losses = Journal(os.path.join(folder, LOSSES))
+        self._validations = Journal(os.path.join(folder, VALIDATIONS))
+        self._shape = settings.shape
+        self._place = _Place()
+        self._params: dict[str, jax.Array] = {}
+        self._state: dict[str, Any] = {}
+        self._writes = jax.process_index() == 0
+        self._last: str | None = None
+        self._scorer: Scorer | None = None
+
+    def run(self) -> Judgement | None:
+        """Train to the end of the last stage; gives what the model is worth on all the texts.
+
+        Raises:
+          CheckpointError: what lies in the folder is damaged or of other settings.
+          Diverged: the run went wrong; it can be begun again from the checkpoint named.
+          Stopped: it was asked to; the same call goes on.
+        """
+        os.makedirs(self._checkpoints, exist_ok=True)
+        self._restore()
+        while self._place.stage < len(self.settings.stages):
+            self._run_stage(self.settings.stages[self._place.stage])
+        params = arrays.fetch(self._params)
+        found = self._judge(params, self._texts)
+        if self._writes:
+            facts = {
+                "training": self.settings.to_dict(),
+                "steps": self._place.step,
+                "tokens": self._place.tokens,
+                "validation": None if found is None else found.to_dict(),
+            }
+            save_model(
+                os.path.join(self.folder, MODEL), params, self._shape, self._tokenizer, facts
+            )
+        return found
+
+    # --- stages -----------------------------------------------------------------------------
+
+    def _run_stage(self, stage: Stage) -> None:
+        keep = self._enter(stage)
+        source = self._open(self._place.stage)
+        if self._place.reader is not None:
+            source.set_state(self._place.reader)
+        parts = parts_of(stage.batch, stage.length, self._layout)
+        step = make_step(
+            StepSettings(
+                self._shape, stage.optimizer, self.settings.compute,
+                stage.teacher_share if stage.labels else 0.0, keep, self._layout,
+            )
+        )  # fmt: skip
+        watch = Watch(self._place.watch)
+        self._tell.stage(stage, self._place.stage_step)
+        batches = iter(source)
+        while self._place.stage_step < stage.steps:
+            batch = next(batches, None)
+            if batch is None or len(batch["tokens"]) * jax.process_count() < stage.batch:
+                self._tell.say(
+                    f"the data of {stage.name} ended after {self._place.stage_step} of "
+                    f"{stage.steps} steps"
+                )
+                break
+            factor = schedule_at(
+                self._place.stage_step, stage.steps, stage.warmup_steps, stage.floor
+            )
+            self._params, self._state, told = step(
+                self._params,
+                self._state,
+                arrays.put_batch(to_parts(batch, parts), self._layout),
+                arrays.put_scalar(np.float32(factor), self._layout),
+            )
+            self._after(stage, source, watch, {k: v.item() for k, v in told.items()}, factor)
+        self._leave(stage, keep)
+
+    def _after(self, stage: Stage, source: Source, watch: Watch, told: Row, factor: float) -> None:
+        """Note a step, and save, validate, or stop where it is time."""
+        place = self._place
+        wrong = watch.look(place.step + 1, told["loss"], told["norm"], told["applied"])
+        if wrong is not None:
+            raise Diverged(f"{wrong}; the last good checkpoint is {self._last or 'none'}")
+        place.step += 1
+        place.stage_step += 1
+        place.tokens += int(told["tokens"])
+        row = {"step": place.step, "stage": stage.name, **told, "schedule": factor}
+        if self._writes:
+            self._losses.add(row)
+        self._tell.step({**row, "seen": stage.step_tokens})
+        place.reader, place.watch = source.get_state(), watch.state()
+        ended = place.stage_step == stage.steps
+        asked = self._stop()
+        if not ended and (asked or self._due(stage, self.settings.saves)):
+            self._save()
+        if not ended and self._due(stage, self.settings.validations) and not asked:
+            self._validate(stage)
+        if asked and not ended:
+            raise Stopped(f"stopped after step {place.step}; the same command goes on from there")
+
+    def _due(self, stage: Stage, times: int) -> bool:
+        return self._place.stage_step % max(1, math.ceil(stage.steps / times)) == 0
+
+    def _enter(self, stage: Stage) -> tuple[int, ...] | None:
+        """Make ready what a stage begins with, unless a checkpoint has brought it."""
+        if stage.rope_base is not None:
+            self._shape = self._shape.with_rope_base(stage.rope_base)
+        keep = None if stage.keep is None else kept_widths(self._shape, stage.keep)
+        if self._place.stage_step == 0:
+            own = arrays.fetch(self._params)
+            if keep is not None:
+                own = with_scores(own, self._shape)
+            self._params = arrays.put_params(own, self._layout)
+            self._state = _put_state(_fresh_state(own), self._layout)
+        return keep
+
+    def _leave(self, stage: Stage, keep: tuple[int, ...] | None) -> None:
+        """End a stage: remove what its masks do not keep, validate, and save as the next begins."""
+        if keep is not None:
+            own, self._shape = materialise(arrays.fetch(self._params), self._shape, keep)
+            self._params = arrays.put_params(own, self._layout)
+        self._validate(stage)
+        place = self._place
+        place.stage, place.stage_step, place.reader, place.watch = place.stage + 1, 0, None, None
+        self._state = {}
+        self._save()
+
+    # --- validation -------------------------------------------------------------------------
+
+    def _validate(self, stage: Stage) -> None:
+        """Bits per byte on a part of the held-out texts, the beginning of each."""
+        most = min(QUICK_TOKENS, int(stage.tokens * QUICK_SHARE))
+        quick = shorten(self._texts, stage.length, most, self._tokenizer)
+        params = arrays.fetch(self._params)
+        shape = self._shape
+        if stage.keep is not None and any(name.endswith(".mask") for name in params):
+            params, shape = materialise(params, shape, kept_widths(shape, stage.keep))
+        found = self._judge(params, quick, shape)
+        if found is None:
+            return
+        row = {"step": self._place.step, "stage": stage.name, "tokens": self._place.tokens,
+               **found.to_dict()}  # fmt: skip
+        if self._writes:
+            self._validations.add(row)
+        self._tell.validated(row)
+
+    def _judge(
+        self, params: Arrays, texts: Sequence[Text], shape: Shape | None = None
+    ) -> Judgement | None:
+        if not texts:
+            return None
+        wanted = shape or self._shape
+        if self._scorer is None or self._scorer.shape != wanted:
+            length = min(stage.length for stage in self.settings.stages)
+            self._scorer = Scorer(params, wanted, length)
+        self._scorer.use(params)
+        return judge(self._scorer, texts)
+
+    # --- checkpoints ------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        params = arrays.fetch(self._params)
+        files: dict[str, Mapping[str, NDArray[Any]]] = {"params": params}
+        if self._state:
+            for name in ("momentum", "square"):
+                files[name] = arrays.fetch(self._state[name])
+        state = {
+            "identity": identity(self.settings),
+            "settings": self.settings.to_dict(),
+            "shape": self._shape.to_dict(),
+            "place": {
+                "stage": self._place.stage,
+                "stage_step": self._place.stage_step,
+                "step": self._place.step,
+                "tokens": self._place.tokens,
+                "reader": self._place.reader,
+                "watch": self._place.watch,
+            },
+            "applied": int(self._state["applied"]) if self._state else 0,
+            "devices": jax.device_count(),
+        }
+        path = os.path.join(self._checkpoints, f"step-{self._place.step:08d}")
+        if self._writes:
+            path = checkpoint.save(self._checkpoints, self._place.step, files, state)
+            checkpoint.keep_last(self._checkpoints, self.settings.keep)
+        self._last = path
+
+    def _restore(self) -> None:
+        """The last checkpoint, or the beginning."""
+        found = checkpoint.listed(self._checkpoints)
+        if not found:
+            for journal in (self._losses, self._validations):
+                if self._writes:
+                    journal.cut(-1)
+            own = (
+                self._begin
+                if self._begin is not None
+                else initialise(self._shape, self.settings.seed)
+            )
+            checkpoint.check_shapes("the weights to start from", own, shapes(self._shape))
+            self._params = arrays.put_params(own, self._layout)
+            return
+        path = self._last = found[-1]
+        files, state = checkpoint.load(path)
+        if state["identity"] != identity(self.settings):
+            raise CheckpointError(
+                f"{self.folder} holds a run with other settings: "
+                f"{difference(state['settings'], self.settings.to_dict())}; name another --target, "
+                "or --restart"
+            )
+        self._place = _Place(**state["place"])
+        self._shape = Shape.from_dict(state["shape"])
+        self._restore_arrays(path, files, state)
+        if self._writes:
+            for journal in (self._losses, self._validations):
+                journal.cut(self._place.step)
+        if state["devices"] != jax.device_count():
+            self._tell.say(
+                f"this run was saved on {state['devices']} devices and goes on on "
+                f"{jax.device_count()}: sums are taken in another order, so that losses may "
+                "differ in their last digits"
+            )
+
+    def _restore_arrays(
+        self, path: str, files: Mapping[str, Arrays], state: Mapping[str, Any]
+    ) -> None:
+        wanted = shapes(self._shape)
+        ended = self._place.stage >= len(self.settings.stages)
+        if (
+            not ended
+            and self._place.stage_step
+            and (self.settings.stages[self._place.stage].keep is not None)
+        ):
+            wanted |= mask_shapes(self._shape)
+        for name in ("params", *(("momentum", "square") if self._place.stage_step else ())):
+            if name not in files:
+                raise CheckpointError(f"{path} lacks {name}.safetensors")
+            checkpoint.check_shapes(os.path.join(path, name), files[name], wanted)
+        self._params = arrays.put_params(files["params"], self._layout)
+        if self._place.stage_step:
+            own = {name: files[name] for name in ("momentum", "square")}
+            self._state = _put_state({**own, "applied": np.int32(state["applied"])}, self._layout)
+
+
+def _fresh_state(params: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    zeros = {name: np.zeros(value.shape, np.float32) for name, value in params.items()}
+    return {"momentum": zeros, "square": zeros, "applied": np.int32(0)}
+
+
+def _put_state(state: Mapping[str, Any], layout: Layout | None) -> dict[str, Any]:
+    return {
+        "momentum": arrays.put_params(state["momentum"], layout),
+        "square": arrays.put_params(state["square"], layout),
+        "applied": arrays.put_scalar(state["applied"], layout),
+    }
+
+
+def identity(settings: Settings) -> str:
+    """The SHA-256 of what decides the losses of a run."""
+    return hashlib.sha256(json.dumps(settings.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def difference(before: Any, now: Any, where: str = "") -> str:
+    """The first value, by name, that two settings do not share."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            if before.get(key) != now.get(key):
+                return difference(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for number, (a, b) in enumerate(zip(before, now, strict=True)):
+            if a != b:
+                return difference(a, b, f"{where}[{number}]")
+    return f"{where} was {before} and is {now}"

@@ -1,0 +1,158 @@
+"""The model as pure functions over a flat dictionary of arrays.
+
+A decoder as in AFM 2024 (arXiv 2407.21075, section 2.1): norm before each block (RMSNorm), norms of
+queries and keys per head before rotary positions, grouped-query attention, SwiGLU, no biases, the
+embedding shared with the output layer. Weights are (in, out).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.attention import attend
+from trainer.linear import linear
+from trainer.shape import Shape
+from trainer.sharding import Layout
+
+Array = jax.Array
+Params = dict[str, Array]
+
+
+class Windows(NamedTuple):
+    """Windows as ``tokenizer.reader`` gives them, each (batch, tokens) of whole numbers."""
+
+    tokens: Array
+    segments: Array
+    positions: Array
+
+
+LINEAR = ("q", "k", "v", "o", "gate", "up", "down")
+"""The weights of a layer that are linear maps, by the last part of their names."""
+
+
+def shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Name and dimensions of every parameter, in the order in which a file lists them."""
+    found: dict[str, tuple[int, ...]] = {"embedding": (shape.vocabulary, shape.width)}
+    for number, layer in enumerate(shape.layers):
+        queries, keys = layer.heads * shape.head, layer.kv_heads * shape.head
+        own: dict[str, tuple[int, ...]] = {
+            "attention_norm": (shape.width,),
+            "q": (shape.width, queries),
+            "k": (shape.width, keys),
+            "v": (shape.width, keys),
+            "q_norm": (shape.head,),
+            "k_norm": (shape.head,),
+            "o": (queries, shape.width),
+            "ffn_norm": (shape.width,),
+            "gate": (shape.width, layer.hidden),
+            "up": (shape.width, layer.hidden),
+            "down": (layer.hidden, shape.width),
+        }
+        found |= {f"layers.{number}.{name}": dims for name, dims in own.items()}
+    return {**found, "norm": (shape.width,)}
+
+
+def initialise(shape: Shape, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Weights drawn from N(0, 1/fan_in), the embedding from N(0, 1/width), norms at 1.
+
+    As ``honeycrisp``. Each parameter has its own stream by name, so that it does not depend on the
+    others; drawn by numpy, so that it does not depend on the device.
+    """
+    found = {}
+    for name, dims in shapes(shape).items():
+        if len(dims) == 1:
+            found[name] = np.ones(dims, np.float32)
+            continue
+        fan_in = shape.width if name == "embedding" else dims[0]
+        stream = np.random.Generator(np.random.PCG64([seed, *name.encode()]))
+        drawn = stream.standard_normal(dims, np.float32)
+        found[name] = drawn / np.float32(np.sqrt(fan_in))
+    return found
+
+
+def norm(x: Array, scale: Array, eps: float) -> Array:
+    """RMSNorm over the last dimension, in f32."""
+    wide = x.astype(jnp.float32)
+    wide = wide * jax.lax.rsqrt((wide * wide).mean(-1, keepdims=True) + eps)
+    return (wide * scale).astype(x.dtype)
+
+
+def rotary(positions: Array, head: int, base: float) -> tuple[Array, Array]:
+    """Cosine and sine of rotary positions (RoFormer, arXiv 2104.09864, section 3.2.2).
+
+    Args: positions: (batch, tokens). Returns: two of (batch, 1, tokens, head // 2), f32.
+    """
+    frequencies = base ** (-np.arange(0, head, 2, dtype=np.float64) / head)
+    angles = positions[:, None, :, None].astype(jnp.float32) * frequencies.astype(np.float32)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
+    """Turn pairs (i, i + head / 2) of ``x`` (batch, heads, tokens, head)."""
+    half = x.shape[-1] // 2
+    a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    cos, sin = turn
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
+
+
+def hidden_states(
+    params: Params,
+    shape: Shape,
+    windows: Windows,
+    masks: Params | None = None,
+    layout: Layout | None = None,
+) -> Array:
+    """What the last norm gives: (batch, tokens, width), in the type of the parameters.
+
+    Args:
+      masks: for pruning, ``layers.N`` to (hidden,), which the layer's hidden values are times.
+      layout: where activations lie, if on more than one device.
+    """
+    turn = rotary(windows.positions, shape.head, shape.rope_base)
+    x = params["embedding"][windows.tokens]
+    for number, _ in enumerate(shape.layers):
+        own = f"layers.{number}"
+        x = x if layout is None else layout.residual(x)
+        h = norm(x, params[f"{own}.attention_norm"], shape.norm_eps)
+        x = x + _attention(params, own, shape, h, windows.segments, turn, layout)
+        x = x if layout is None else layout.residual(x)
+        h = norm(x, params[f"{own}.ffn_norm"], shape.norm_eps)
+        x = x + _ffn(params, own, h, None if masks is None else masks[own], layout)
+    return norm(x, params["norm"], shape.norm_eps)
+
+
+def _attention(
+    params: Params, own: str, shape: Shape, x: Array, segments: Array,
+    turn: tuple[Array, Array], layout: Layout | None,
+) -> Array:  # fmt: skip
+    batch, tokens, _ = x.shape
+    kv_heads = params[f"{own}.k"].shape[1] // shape.head
+
+    def heads(name: str) -> Array:
+        found = linear(x, params[f"{own}.{name}"])
+        found = found.reshape(batch, tokens, -1, shape.head).transpose(0, 2, 1, 3)
+        return found if layout is None else layout.heads(found, kv_heads)
+
+    q = rotate(norm(heads("q"), params[f"{own}.q_norm"], shape.norm_eps), turn)
+    k = rotate(norm(heads("k"), params[f"{own}.k_norm"], shape.norm_eps), turn)
+    out = attend(q, k, heads("v"), segments)
+    return linear(out.transpose(0, 2, 1, 3).reshape(batch, tokens, -1), params[f"{own}.o"])
+
+
+def _ffn(params: Params, own: str, x: Array, mask: Array | None, layout: Layout | None) -> Array:
+    hidden = jax.nn.silu(linear(x, params[f"{own}.gate"])) * linear(x, params[f"{own}.up"])
+    hidden = hidden if layout is None else layout.hidden(hidden)
+    if mask is not None:
+        hidden = hidden * mask.astype(hidden.dtype)
+    return linear(hidden, params[f"{own}.down"])
+
+
+def logits(params: Params, shape: Shape, windows: Windows) -> Array:
+    """Logits in f32: (batch, tokens, vocabulary). For generation; training never holds them."""
+    hidden = hidden_states(params, shape, windows)
+    return jnp.dot(hidden, params["embedding"].T, preferred_element_type=jnp.float32)

@@ -1,0 +1,127 @@
+"""A finished model on disk: weights, dimensions, what it was made of, and its tokenizer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from tokenizer.model import Tokenizer
+from tokenizer.model_proto import ModelFileError
+from trainer.checkpoint import check_shapes, digest
+from trainer.model import shapes
+from trainer.shape import Shape, ShapeError
+
+FORMAT = "cidermill-model"
+VERSION = 1
+CARD = "model.json"
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.model"
+MAX_CARD_BYTES = 16 << 20
+
+
+class ModelError(ValueError):
+    """A folder that holds no model, or a damaged one; the message names the file and the fault."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as it lies on disk. ``card`` is what ``model.json`` tells besides its dimensions."""
+
+    params: dict[str, NDArray[Any]]
+    shape: Shape
+    tokenizer: Tokenizer
+    card: Mapping[str, Any]
+
+
+def save_model(
+    folder: str, params: Mapping[str, NDArray[Any]], shape: Shape, tokenizer: Tokenizer,
+    facts: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write a model as a whole: an earlier one of the folder is replaced at the end."""
+    temporary = f"{folder}.writing"
+    shutil.rmtree(temporary, ignore_errors=True)
+    os.makedirs(temporary)
+    weights = os.path.join(temporary, WEIGHTS)
+    save_file({name: np.ascontiguousarray(value) for name, value in params.items()}, weights)
+    with open(os.path.join(temporary, TOKENIZER), "wb") as out:
+        out.write(tokenizer.content)
+    card = {
+        "format": FORMAT,
+        "version": VERSION,
+        "shape": shape.to_dict(),
+        "parameters": shape.parameters,
+        "weights_sha256": digest(weights),
+        "tokenizer_sha256": tokenizer.sha256,
+        **facts,
+    }
+    with open(os.path.join(temporary, CARD), "w", encoding="utf-8") as handle:
+        json.dump(card, handle, indent=1, sort_keys=True)
+        handle.write("\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(temporary, folder)
+
+
+def find_model(path: str) -> str:
+    """The folder of a model: this one, or ``model`` in the folder of a training run.
+
+    Raises:
+      ModelError: neither is.
+    """
+    for folder in (path, os.path.join(path, "model")):
+        if os.path.isfile(os.path.join(folder, CARD)):
+            return folder
+    raise ModelError(f"{path} holds no model: there is no {CARD}; run `cidermill train`")
+
+
+def load_model(path: str) -> Model:
+    """Read a model, checked against its digests.
+
+    Raises:
+      ModelError: there is none, or it is damaged.
+    """
+    folder = find_model(path)
+    card = _card(os.path.join(folder, CARD))
+    weights = os.path.join(folder, WEIGHTS)
+    try:
+        shape = Shape.from_dict(card["shape"])
+        tokenizer = Tokenizer.load(os.path.join(folder, TOKENIZER))
+        if digest(weights) != card["weights_sha256"]:
+            raise ModelError(f"{weights} is damaged: its digest is not that of {CARD}")
+        params = load_file(weights)
+        check_shapes(weights, params, shapes(shape))
+    except ModelError:
+        raise
+    except (OSError, KeyError, ValueError, ShapeError, ModelFileError, SafetensorError) as error:
+        raise ModelError(f"{folder}: {error}") from None
+    if tokenizer.sha256 != card.get("tokenizer_sha256"):
+        raise ModelError(f"{folder}: {TOKENIZER} is not the one that {CARD} names")
+    if shape.vocabulary != tokenizer.vocab_size:
+        raise ModelError(
+            f"{folder}: a model of {shape.vocabulary} tokens with a tokenizer of "
+            f"{tokenizer.vocab_size}"
+        )
+    return Model(params, shape, tokenizer, card)
+
+
+def _card(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as handle:
+            card = json.loads(handle.read(MAX_CARD_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise ModelError(f"{path} is not the card of a model")
+    if card.get("version") != VERSION:
+        raise ModelError(
+            f"{path} is of version {card.get('version')!r}; this code reads version {VERSION}"
+        )
+    return card
