@@ -197,14 +197,15 @@ class _Plan:
     def __init__(self, arguments: argparse.Namespace, recipe: Any, target: str) -> None:
         import jax
 
-        from pipelines.training_data import held_out_texts, load_tokenizer, shard_data, text_data
+        from pipelines.command_tokenizer import load
+        from pipelines.training_data import held_out_texts, shard_data, text_data
         from trainer.loop import Settings
         from trainer.model_files import load_model
 
         self.start = None
         self.notes: list[str] = []
-        path = arguments.tokenizer or os.path.join(arguments.output, "tokenizer", "tokenizer.model")
-        self.tokenizer = load_tokenizer(path)
+        path = arguments.tokenizer or arguments.output
+        self.tokenizer = load(path)
         shape = recipe.shape(self.tokenizer.vocab_size)
         begun = None
         if arguments.start:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import math
-import os
 from fractions import Fraction
 
+from pipelines.shipped import read_shipped_or_own, shipped_names
 from pipelines.yaml_tree import RecipeError, Tree, parse
 from tokenizer.mixture import Component, Mixture
 
+FOLDER = "mixtures"
 TOP_KEYS = ("name", "description", "sequence_length", "long_tokens", "ignore", "components")
 COMPONENT_KEYS = ("name", "sources", "share", "max_repeats", "optional")
 
 
 def shipped_mixtures() -> tuple[str, ...]:
     """The names of the mixtures that come with the package."""
-    folder = importlib.resources.files("recipes") / "mixtures"
-    found = (entry.name for entry in folder.iterdir())
-    return tuple(sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml")))
+    return shipped_names(FOLDER)
 
 
 def load_mixture(name: str) -> Mixture:
@@ -27,18 +25,7 @@ def load_mixture(name: str) -> Mixture:
     Raises:
       RecipeError: neither, or not a mixture; with file, line, and what is allowed.
     """
-    if name in shipped_mixtures():
-        path = importlib.resources.files("recipes") / "mixtures" / f"{name}.yaml"
-        return parse_mixture(path.read_text("utf-8"), name)
-    if not os.path.isfile(name):
-        raise RecipeError(
-            f"no mixture {name!r}: give a YAML file or one of {', '.join(shipped_mixtures())}"
-        )
-    try:
-        with open(name, encoding="utf-8") as handle:
-            return parse_mixture(handle.read(), name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{name}: cannot be read: {error}") from None
+    return parse_mixture(read_shipped_or_own(name, FOLDER, "mixture"), name)
 
 
 def parse_mixture(text: str, name: str) -> Mixture:

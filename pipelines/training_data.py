@@ -19,7 +19,6 @@ from pipelines.inputs_error import InputError
 from pipelines.mixtures import load_mixture
 from tokenizer.mixture import Component, Mixture, MixtureError, Plan, plan
 from tokenizer.model import Tokenizer
-from tokenizer.model_proto import ModelFileError
 from tokenizer.reader import WindowReader
 from tokenizer.shard_set import ShardSet
 from tokenizer.stream import TextStream
@@ -139,11 +138,3 @@ def held_out_texts(path: str, tokenizer: Tokenizer) -> list[Text]:
         row.setdefault("source", "")
         row.setdefault("language", "")
     return prepare(rows, tokenizer)
-
-
-def load_tokenizer(path: str) -> Tokenizer:
-    """A tokenizer. Raises ``InputError``."""
-    try:
-        return Tokenizer.load(path)
-    except (OSError, ModelFileError) as error:
-        raise InputError(f"cannot load the tokenizer {path}: {error}") from None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.amounts import parse_amount, parse_count
+from pipelines.shipped import read_shipped_or_own
 from pipelines.yaml_tree import RecipeError, Tree, parse
 from trainer.shape import PRESETS, Shape, ShapeError, layerwise, preset, uniform
 from trainer.stages import Stage, make_optimizer
 
+FOLDER = "training"
 TOP_KEYS = ("name", "description", "seed", "model", "stages")
 STAGE_KEYS = (
     "name", "mixture", "sequence_length", "tokens", "batch_tokens", "optimizer", "warmup", "floor",
@@ -52,32 +52,13 @@ class Recipe:
         return replace(self, stages=tuple(found))
 
 
-def shipped_training() -> tuple[str, ...]:
-    """The names of the training recipes that come with the package."""
-    folder = importlib.resources.files("recipes") / "training"
-    found = (entry.name for entry in folder.iterdir())
-    return tuple(sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml")))
-
-
 def load_training(name: str) -> Recipe:
     """A shipped training recipe by its name, or one of a file.
 
     Raises:
       RecipeError: neither, or not one; with file, line, and what is allowed.
     """
-    if name in shipped_training():
-        path = importlib.resources.files("recipes") / "training" / f"{name}.yaml"
-        return parse_training(path.read_text("utf-8"), name)
-    if not os.path.isfile(name):
-        raise RecipeError(
-            f"no training recipe {name!r}: give a YAML file or one of "
-            f"{', '.join(shipped_training())}"
-        )
-    try:
-        with open(name, encoding="utf-8") as handle:
-            return parse_training(handle.read(), name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{name}: cannot be read: {error}") from None
+    return parse_training(read_shipped_or_own(name, FOLDER, "training recipe"), name)
 
 
 def parse_training(text: str, name: str) -> Recipe:

@@ -88,7 +88,7 @@ def _backward(block: int, saved: tuple[Array, ...], g: Array) -> tuple[Array, Ar
     """Gradients, a block of queries at a time, with keys before queries.
 
     XLA's CPU backend is slow where it contracts over the first dimension of both; that way round
-    only one of the five products does (``benchmarks/trainer.py --products``).
+    only one of the five products does.
     """
     q, k, v, segments, out, logsum = saved
     delta = (out.astype(jnp.float32) * g.astype(jnp.float32)).sum(-1, keepdims=True)

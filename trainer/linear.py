@@ -1,8 +1,8 @@
 """A linear map whose gradients are the products that XLA's CPU backend computes fast.
 
 The gradient of a weight contracts over tokens. Autodiff writes it in whichever orientation falls
-out; on CPU the one with fewer rows in the result is up to a quarter faster (``benchmarks/trainer.py
---products`` measures it), so that one is computed and transposed where need be.
+out; on CPU the one with fewer rows in the result is the faster, so that one is computed, and
+transposed where need be.
 """
 
 from __future__ import annotations

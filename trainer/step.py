@@ -28,7 +28,7 @@ Array = jax.Array
 State = dict[str, Any]
 COMPUTE = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 PART_TOKENS = 1024
-"""Tokens that go through the model at a time, on one device; ``benchmarks/trainer.py`` compares."""
+"""Tokens that go through the model at a time, on one device."""
 
 
 @dataclass(frozen=True)
