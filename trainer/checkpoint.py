@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from trainer.headed import read_headed
+
 Arrays = dict[str, NDArray[Any]]
 
 FORMAT = "cidermill-checkpoint"
 VERSION = 1
 STATE = "state.json"
 READ_BYTES = 1 << 20
-MAX_STATE_BYTES = 64 << 20
 _NAME = re.compile(r"step-(\d{8,})$")
 _TEMPORARY = ".writing-"
 
@@ -95,18 +96,10 @@ def load(path: str) -> tuple[dict[str, Arrays], dict[str, Any]]:
 def read_state(path: str) -> dict[str, Any]:
     """The state alone. Raises ``CheckpointError``."""
     place = os.path.join(path, STATE)
-    try:
-        with open(place, encoding="utf-8") as handle:
-            state = json.loads(handle.read(MAX_STATE_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no checkpoint: {error}") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{place} is not the state of a checkpoint")
-    if state.get("version") != VERSION:
-        raise CheckpointError(
-            f"{place} is of version {state.get('version')!r}; this code reads version {VERSION}"
-        )
-    return state
+    return read_headed(
+        place, FORMAT, VERSION, "the state of a checkpoint", CheckpointError,
+        unread=f"{path} is no checkpoint",
+    )  # fmt: skip
 
 
 def listed(folder: str) -> list[str]:

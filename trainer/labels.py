@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tokenizer.reader import gather
 from tokenizer.shard_set import OpenShard, ShardSet
 from trainer.checkpoint import digest
+from trainer.headed import read_headed
 from trainer.loss import from_chunks, logits_of, to_chunks
 from trainer.model import Params, Windows, hidden_states
 from trainer.model_files import Model
@@ -30,7 +31,6 @@ FORMAT = "cidermill-labels"
 VERSION = 1
 INDEX = "labels.json"
 ROWS_TOKENS = 2048
-MAX_INDEX_BYTES = 64 << 20
 
 
 class LabelError(ValueError):
@@ -148,18 +148,9 @@ def _found(path: str, identity: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read(path: str) -> dict[str, Any] | None:
-    try:
-        with open(path, encoding="utf-8") as handle:
-            index = json.loads(handle.read(MAX_INDEX_BYTES))
-    except FileNotFoundError:
+    if not os.path.isfile(path):
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise LabelError(f"{path} cannot be read: {error}") from None
-    if not isinstance(index, dict) or (index.get("format"), index.get("version")) != (
-        FORMAT, VERSION,
-    ):  # fmt: skip
-        raise LabelError(f"{path} is not the index of labels, or of another version")
-    return index
+    return read_headed(path, FORMAT, VERSION, "the index of labels", LabelError)
 
 
 def _write(path: str, index: Mapping[str, Any]) -> None:

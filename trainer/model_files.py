@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizer.model import Tokenizer
 from tokenizer.model_proto import ModelFileError
 from trainer.checkpoint import check_shapes, digest
+from trainer.headed import read_headed
 from trainer.model import shapes
 from trainer.shape import Shape, ShapeError
 
@@ -25,7 +26,6 @@ VERSION = 1
 CARD = "model.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.model"
-MAX_CARD_BYTES = 16 << 20
 
 
 class ModelError(ValueError):
@@ -89,7 +89,9 @@ def load_model(path: str) -> Model:
       ModelError: there is none, or it is damaged.
     """
     folder = find_model(path)
-    card = _card(os.path.join(folder, CARD))
+    card = read_headed(
+        os.path.join(folder, CARD), FORMAT, VERSION, "the card of a model", ModelError
+    )
     weights = os.path.join(folder, WEIGHTS)
     try:
         shape = Shape.from_dict(card["shape"])
@@ -110,18 +112,3 @@ def load_model(path: str) -> Model:
             f"{tokenizer.vocab_size}"
         )
     return Model(params, shape, tokenizer, card)
-
-
-def _card(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as handle:
-            card = json.loads(handle.read(MAX_CARD_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise ModelError(f"{path} is not the card of a model")
-    if card.get("version") != VERSION:
-        raise ModelError(
-            f"{path} is of version {card.get('version')!r}; this code reads version {VERSION}"
-        )
-    return card
