@@ -19,7 +19,8 @@ def read_headed(
     """The object in a file of this format and version.
 
     Raises:
-      error: it cannot be read (``unread`` says so in other words), is not ``what``, or of another version.
+      error: it cannot be read (``unread`` says so in other words), is not ``what``, or of another
+        version.
     """
     try:
         with open(path, encoding="utf-8") as handle:
