@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from pipelines import files, resources
 from pipelines.inputs_error import InputError
@@ -71,8 +73,28 @@ def test_a_local_resource_is_used_where_it_lies(index, cache):
     assert not cache.exists()
 
 
-def copy(arguments):
-    return local_copy(*arguments)
+# Processes of their own: a fork of the tests' process has its threads' locks, not its threads.
+CHILD = """
+import os, sys
+from pathlib import Path
+from pipelines import files
+from pipelines.resources import local_copy
+
+folder, digest = sys.argv[1:]
+
+def open_raw(path):
+    if "/remote/" in path:
+        print("opened", os.path.basename(path))
+    return open(path, "rb")
+
+files.is_local = lambda path: "/remote/" not in path
+files.exists = os.path.isfile
+files.open_raw = open_raw
+files.listing = lambda path: [(str(file), 1, 0.0) for file in Path(folder).iterdir()]
+print("ready", flush=True)
+sys.stdin.readline()
+print(local_copy(folder, digest))
+"""
 
 
 def test_a_machine_fetches_a_resource_once(tmp_path, cache, remote, monkeypatch):
@@ -84,9 +106,19 @@ def test_a_machine_fetches_a_resource_once(tmp_path, cache, remote, monkeypatch)
     digest = resources.hashlib.sha256(
         "".join(f"{f.name}\0{files.sha256(str(f))}\n" for f in sorted(folder.iterdir())).encode()
     ).hexdigest()
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        found = pool.map(copy, [(str(folder), digest)] * 8)
-    assert set(found) == {str(cache / digest)}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(folder), digest], cwd=ROOT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    assert [child.stdout.readline() for child in children] == ["ready\n"] * 3
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    told = [line for child in children for line in child.communicate(timeout=60)[0].splitlines()]
+    assert sorted(told) == sorted(["opened a.npy", "opened b.npy", *[str(cache / digest)] * 3])
     assert sorted(os.listdir(cache / digest)) == ["a.npy", "b.npy"]
     assert sorted(os.listdir(cache)) == [digest, f"{digest}.lock"]
     # Nothing is asked of the store any more.
