@@ -1,0 +1,135 @@
+"""Whether the best learning rate stays where it is as a model grows wider, as a plot.
+
+    python benchmarks/learning_rates.py --shards FOLDER --tokenizer FOLDER [--tokens 200k] --to WORK
+
+Models of width 64, 128 and 256 and four layers are trained with AFM's optimizer at rates a factor
+of two apart, with muP-simple (steps of linear maps scaled by 64 / width) and without. The loss is
+the mean over the last tenth of the steps. What is done is kept in WORK, so that the same command
+goes on. The best rate of each width is the vertex of the parabola through the three points around
+the least loss, in the logarithm of the rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# The tokenizer's benchmark has the name of the package, and this folder would come first.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+WIDTHS = (64, 128, 256)
+RATES = tuple(0.0025 * 2**n for n in range(7))
+BASE = 64
+LAYERS, HEAD, BATCH_TOKENS = 4, 32, 4096
+KINDS = {"muP-simple": BASE, "one rate for all": None}
+
+
+def loss_of(arguments: argparse.Namespace, width: int, rate: float, base: int | None) -> float:
+    """Train one model; gives the loss of the last tenth of its steps."""
+    from pipelines.amounts import parse_count
+    from tokenizer.model import Tokenizer
+    from tokenizer.reader import WindowReader
+    from tokenizer.shard_set import ShardSet
+    from trainer.loop import Settings, Training
+    from trainer.optimizer import Optimizer
+    from trainer.shape import uniform
+    from trainer.stages import Stage
+    from trainer.watch import Diverged
+
+    shards = ShardSet.open(arguments.shards)
+    tokenizer = Tokenizer.load(os.path.join(arguments.tokenizer, "tokenizer.model"))
+    batch = BATCH_TOKENS // shards.length
+    stage = Stage(
+        "core", parse_count(arguments.tokens, "--tokens"), shards.length, batch,
+        Optimizer(rate=rate, mup_width=base), warmup=0.1,
+    )  # fmt: skip
+    heads = width // HEAD
+    shape = uniform(tokenizer.vocab_size, width, LAYERS, heads, heads, HEAD, 3 * width)
+    settings = Settings(shape, (stage,), 0, (shards.digest,), tokenizer.sha256, saves=1)
+    folder = Path(arguments.to) / f"{width}-{rate:g}-{base}"
+    losses = folder / "losses.jsonl"
+    if not (folder / "model" / "model.json").exists():
+        try:
+            Training(
+                str(folder),
+                settings,
+                tokenizer,
+                lambda _: WindowReader(shards, seed=0, batch=batch),
+            ).run()
+        except Diverged:
+            return math.inf
+    rows = [json.loads(line)["loss"] for line in losses.read_text().splitlines()]
+    last = rows[-max(1, len(rows) // 10) :]
+    return sum(last) / len(last)
+
+
+def vertex(losses: dict[float, float]) -> float:
+    """The rate at the lowest point of the parabola through the best rate and its neighbours."""
+    rates = sorted(losses)
+    best = min(range(len(rates)), key=lambda n: losses[rates[n]])
+    if best in (0, len(rates) - 1):
+        return rates[best]
+    a, b, c = (losses[rates[best + n]] for n in (-1, 0, 1))
+    if math.inf in (a, c):
+        return rates[best]
+    step = math.log(rates[1] / rates[0])
+    return rates[best] * math.exp(step * 0.5 * (a - c) / (a - 2 * b + c))
+
+
+def draw(path: str, found: dict[str, dict[int, dict[float, float]]]) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (kind, by_width) in zip(
+        figure.subplots(1, 2, sharey=True), found.items(), strict=True
+    ):
+        for (width, losses), colour in zip(
+            by_width.items(), ("#7fb3c8", "#1f5a7a", "#b5542c"), strict=True
+        ):
+            rates = sorted(losses)
+            axes.plot(rates, [losses[r] for r in rates], color=colour, marker="o", markersize=4,
+                      label=f"width {width}")  # fmt: skip
+            axes.axvline(vertex(losses), color=colour, linestyle=":", linewidth=1)
+        axes.set_xscale("log", base=2)
+        axes.set_title(kind)
+        axes.set_xlabel("peak learning rate")
+        axes.grid(alpha=0.25)
+        axes.legend()
+    figure.axes[0].set_ylabel("nats a token, last tenth")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shards", required=True)
+    parser.add_argument("--tokenizer", required=True, help="folder with tokenizer.model")
+    parser.add_argument("--tokens", default="200k")
+    parser.add_argument("--to", required=True)
+    arguments = parser.parse_args()
+    os.makedirs(arguments.to, exist_ok=True)
+
+    from trainer import compute
+
+    compute.start(arguments.to)
+    found: dict[str, Any] = {}
+    for kind, base in KINDS.items():
+        found[kind] = {}
+        for width in WIDTHS:
+            own = {rate: loss_of(arguments, width, rate, base) for rate in RATES}
+            found[kind][width] = own
+            told = "  ".join(f"{rate:g}: {loss:.3f}" for rate, loss in own.items())
+            print(f"{kind:<18}width {width:<5}best rate {vertex(own):.4f}   {told}", flush=True)
+    draw(os.path.join(arguments.to, "learning_rates.png"), found)
+    print(os.path.join(arguments.to, "learning_rates.png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""A small model that was cut out of a larger one and taught by it, beside one trained from scratch.
+
+    python benchmarks/pruning.py --shards FOLDER --tokenizer FOLDER --to WORK [--seeds 3]
+
+FOLDER holds shards with documents set aside. For each seed, with the 1m preset's dimensions:
+
+* **parent**: the preset with twice its feed-forward width, trained with ``--parent-tokens``;
+* **scratch**: the preset from drawn weights, with ``--tokens``;
+* **distilled**: the preset from drawn weights, with ``--tokens`` and the parent's labels;
+* **pruned**: the parent, masks learned over a quarter of ``--tokens`` that keep half of its
+  feed-forward values, then three quarters of training without labels;
+* **pruned, distilled**: the same with the parent's labels (AFM 2024, section 4.1).
+
+All but the parent see the same number of tokens and have the same size. Bits per byte on the
+documents set aside, mean and standard deviation over seeds. What is done is kept in WORK.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+# The tokenizer's benchmark has the name of the package, and this folder would come first.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+BATCH_TOKENS = 4096
+RATE = 0.01
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all runs share."""
+
+    shards: Any
+    tokenizer: Any
+    texts: Sequence[Any]
+    folder: Path
+
+    def train(
+        self, name: str, seed: int, shape: Any, stages: Sequence[Any], start: Any = None,
+        labels: str | None = None,
+    ) -> Any:  # fmt: skip
+        """Train one model, or take it from an earlier run."""
+        from tokenizer.reader import WindowReader
+        from trainer.labels import open_labels
+        from trainer.loop import Settings, Training
+        from trainer.model_files import load_model
+
+        folder = self.folder / f"{name}-{seed}"
+        if not (folder / "model" / "model.json").exists():
+            beside = {"teacher": open_labels(labels, self.shards)} if labels else None
+            batch = stages[0].batch
+            settings = Settings(
+                shape, tuple(stages), seed, (self.shards.digest,) * len(stages),
+                self.tokenizer.sha256,
+                start=None if start is None else start.card["weights_sha256"],
+                saves=1, validations=1,
+            )  # fmt: skip
+            Training(
+                str(folder), settings, self.tokenizer,
+                # Later stages read on with another order, not the same windows again.
+                lambda stage: WindowReader(
+                    self.shards, seed=100 * seed + stage, batch=batch, beside=beside
+                ),
+                self.texts, start=None if start is None else start.params,
+            ).run()  # fmt: skip
+        model = load_model(str(folder))
+        print(f"{name:<20}seed {seed}  {bits(model):.4f}", flush=True)
+        return model
+
+
+def bits(model: Any) -> float:
+    return float(model.card["validation"]["bits_per_byte"])
+
+
+def one_seed(bench: Bench, arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+    """Bits per byte of every kind of model."""
+    from pipelines.amounts import parse_count
+    from trainer.labels import write_labels
+    from trainer.optimizer import Optimizer
+    from trainer.shape import preset
+    from trainer.stages import Stage
+
+    small = preset("1m", bench.tokenizer.vocab_size)
+    wide = replace(
+        small, layers=tuple(replace(layer, hidden=2 * layer.hidden) for layer in small.layers)
+    )
+    tokens = parse_count(arguments.tokens, "--tokens")
+    length = bench.shards.length
+
+    def stage(name: str, budget: int, **changes: Any) -> Stage:
+        return Stage(
+            name, budget, length, BATCH_TOKENS // length, Optimizer(rate=RATE), warmup=0.1,
+            **changes,
+        )  # fmt: skip
+
+    parent_tokens = parse_count(arguments.parent_tokens, "--parent-tokens")
+    parent = bench.train("parent", seed, wide, [stage("core", parent_tokens)])
+    labels = str(bench.folder / f"labels-{seed}")
+    write_labels(parent, bench.shards, labels)
+    masks = stage("masks", tokens // 4, keep=0.5)
+    rest = tokens - tokens // 4
+    runs = {
+        "scratch": ([stage("core", tokens)], None, None),
+        "distilled": ([stage("core", tokens, labels=labels)], None, labels),
+        "pruned": ([masks, stage("core", rest)], parent, None),
+        "pruned, distilled": ([masks, stage("core", rest, labels=labels)], parent, labels),
+    }
+    found = {"parent": bits(parent)}
+    for name, (stages, start, own) in runs.items():
+        shape = wide if start is not None else small
+        found[name] = bits(bench.train(name, seed, shape, stages, start, own))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shards", required=True)
+    parser.add_argument("--tokenizer", required=True, help="folder with tokenizer.model")
+    parser.add_argument("--to", required=True)
+    parser.add_argument("--parent-tokens", default="600k")
+    parser.add_argument("--tokens", default="400k")
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    os.makedirs(arguments.to, exist_ok=True)
+
+    from pipelines.training_data import held_out_texts
+    from tokenizer.model import Tokenizer
+    from tokenizer.shard_set import ShardSet
+    from trainer import compute
+
+    compute.start(arguments.to)
+    tokenizer = Tokenizer.load(os.path.join(arguments.tokenizer, "tokenizer.model"))
+    bench = Bench(
+        ShardSet.open(arguments.shards), tokenizer, held_out_texts(arguments.shards, tokenizer),
+        Path(arguments.to),
+    )  # fmt: skip
+    found = [one_seed(bench, arguments, seed) for seed in range(arguments.seeds)]
+    print(json.dumps(found))
+    for name in found[0]:
+        values = [one[name] for one in found]
+        gaps = [one[name] - one["scratch"] for one in found]
+        spread = (stdev(values), stdev(gaps)) if len(found) > 1 else (0.0, 0.0)
+        print(
+            f"{name:<20}{mean(values):.4f} ± {spread[0]:.4f} bits/byte, to scratch "
+            f"{mean(gaps):+.4f} ± {spread[1]:.4f}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
