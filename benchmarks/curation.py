@@ -34,7 +34,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 import pipelines.quiet  # noqa: E402, F401 - before Beam is imported
 
 ARMS = ("curated", "uncurated")
-PIECES, LENGTH = "8192", "512"
+PIECES, LENGTH, HELD_OUT = "8192", "512", "0.05"
 PLAIN = """
 name: uncurated
 description: everything that can be read
@@ -98,14 +98,15 @@ def curated(data: Path, out: Path) -> None:
     )
     run("curate", "--recipe", str(recipe), "--output", str(out))
     run("tokenizer", "train", str(out), "--vocab-size", PIECES)
-    run("pack", str(out), "--sequence-length", LENGTH)
+    run("pack", str(out), "--sequence-length", LENGTH, "--held-out", HELD_OUT)
 
 
 def uncurated(data: Path, out: Path, beside: Path) -> None:
     """Step 2."""
     out.mkdir(parents=True, exist_ok=True)
     kept = set_aside(beside / "shards" / LENGTH)
-    pages = out / "pages.jsonl"
+    # Beside the output: files in it are no inputs.
+    pages = out.parent / "pages.jsonl"
     with open(pages, "w", encoding="utf-8") as handle:
         for row in visible_texts(data):
             if row["url"] not in kept:

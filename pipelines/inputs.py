@@ -198,15 +198,15 @@ def find(
     input; files in the folders ``without`` are left out.
 
     Raises:
-      InputError: a pattern matches nothing, or a file's kind cannot be told.
+      InputError: a pattern matches nothing, or only files in the folders ``without``, or a file's
+        kind cannot be told.
     """
     if kind != "auto" and kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}; known: auto, {', '.join(KINDS)}")
     rows = _distinct(
         row
         for pattern in patterns
-        for row in _expand(pattern, prefix, kind)
-        if not _inside(row[0], without)
+        for row in _outside(pattern, _expand(pattern, prefix, kind), without)
     )
     singles: list[tuple[str, str, str, int, float]] = []
     pages: list[tuple[str, str, int, float]] = []
@@ -240,6 +240,20 @@ def find(
                 updated=max(row[3] for row in group),
                 names=tuple(row[1] for row in group),
             )
+        )
+    return found
+
+
+def _outside(
+    pattern: str, rows: Iterable[tuple[str, str, int, float]], without: Sequence[str]
+) -> list[tuple[str, str, int, float]]:
+    """The files of a pattern that lie in none of the folders ``without``."""
+    every = list(rows)
+    found = [row for row in every if not _inside(row[0], without)]
+    if every and not found:
+        raise InputError(
+            f"{pattern} names only files in the output or work directory, whose files are no "
+            "inputs; move them, or name another --output"
         )
     return found
 

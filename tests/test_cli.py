@@ -145,6 +145,18 @@ def test_outputs_are_no_inputs_of_the_next_run(tmp_path, capsys):
         assert [entry["name"] for entry in manifest["inputs"]] == ["a.jsonl"]
 
 
+def test_an_input_in_the_output_is_refused_and_not_left_out(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out" / "b.jsonl").write_text('{"text": "b"}\n')
+    code, text = error(
+        capsys, "curate", "-i", str(tmp_path / "a.jsonl"), "-i", str(tmp_path / "out" / "b.jsonl"),
+        "-o", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert code == 2
+    assert "b.jsonl names only files in the output or work directory" in text
+
+
 def test_source_options_are_checked_before_anything_is_read(tmp_path, capsys):
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
     recipe = tmp_path / "mine.yaml"
