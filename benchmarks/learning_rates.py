@@ -1,8 +1,8 @@
 """Whether the best learning rate stays where it is as a model grows wider, as a plot.
 
-    python benchmarks/learning_rates.py --shards FOLDER --tokenizer FOLDER [--tokens 200k] --to WORK
+    python benchmarks/learning_rates.py --shards FOLDER --tokenizer FOLDER [--tokens 150k] --to WORK
 
-Models of width 64, 128 and 256 and four layers are trained with AFM's optimizer at rates a factor
+Models of width 64, 128 and 256 and two layers are trained with AFM's optimizer at rates a factor
 of two apart, with muP-simple (steps of linear maps scaled by 64 / width) and without. The loss is
 the mean over the last tenth of the steps. What is done is kept in WORK, so that the same command
 goes on. The best rate of each width is the vertex of the parabola through the three points around
@@ -23,9 +23,9 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 WIDTHS = (64, 128, 256)
-RATES = tuple(0.0025 * 2**n for n in range(7))
+RATES = tuple(0.005 * 2**n for n in range(6))
 BASE = 64
-LAYERS, HEAD, BATCH_TOKENS = 4, 32, 4096
+LAYERS, HEAD, BATCH_TOKENS = 2, 32, 2048
 KINDS = {"muP-simple": BASE, "one rate for all": None}
 
 
@@ -51,7 +51,9 @@ def loss_of(arguments: argparse.Namespace, width: int, rate: float, base: int | 
     heads = width // HEAD
     shape = uniform(tokenizer.vocab_size, width, LAYERS, heads, heads, HEAD, 3 * width)
     settings = Settings(shape, (stage,), 0, (shards.digest,), tokenizer.sha256, saves=1)
-    folder = Path(arguments.to) / f"{width}-{rate:g}-{base}"
+    # At the base's own width both ways are the same run.
+    scaled = "scaled" if base is not None and base < width else "plain"
+    folder = Path(arguments.to) / f"{width}-{rate:g}-{scaled}"
     losses = folder / "losses.jsonl"
     if not (folder / "model" / "model.json").exists():
         try:
@@ -110,7 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", required=True)
     parser.add_argument("--tokenizer", required=True, help="folder with tokenizer.model")
-    parser.add_argument("--tokens", default="200k")
+    parser.add_argument("--tokens", default="150k")
     parser.add_argument("--to", required=True)
     arguments = parser.parse_args()
     os.makedirs(arguments.to, exist_ok=True)
