@@ -104,8 +104,8 @@ def rope(x, positions, base):
     return left @ T(wide[0]) + right @ T(wide[1])
 
 
-def loss(params, shape, batch, z_loss=1e-6, teacher_share=0.0):
-    """The objective and the plain cross-entropy, both a token."""
+def logits(params, shape, batch):
+    """Logits: (rows, tokens, vocabulary)."""
     tokens, segments, positions = (batch[k] for k in ("tokens", "segments", "positions"))
     rows, length = tokens.shape
     eps = shape.norm_eps
@@ -132,14 +132,20 @@ def loss(params, shape, batch, z_loss=1e-6, teacher_share=0.0):
         gate = h @ own["gate"]
         sigmoid = ((gate * -1).exp() + 1).power(-1)
         x = x + (gate * sigmoid * (h @ own["up"])) @ own["down"]
-    logits = rms(x, params["norm"], eps) @ params["embedding"].swap(0, 1)
-    logsum = logits.exp().sum(-1).log()
+    return rms(x, params["norm"], eps) @ params["embedding"].swap(0, 1)
+
+
+def loss(params, shape, batch, z_loss=1e-6, teacher_share=0.0):
+    """The objective and the plain cross-entropy, both a token."""
+    tokens, segments = batch["tokens"], batch["segments"]
+    found = logits(params, shape, batch)
+    logsum = found.exp().sum(-1).log()
     where = np.nonzero((segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0))
-    right = logits.at((*where, tokens[:, 1:][where])).view(-1, 1)
+    right = found.at((*where, tokens[:, 1:][where])).view(-1, 1)
     logsum = logsum.at(where)
     wanted = right
     if teacher_share:
-        taught = logits.at((*where, batch["teacher"][where])).view(-1, 1)
+        taught = found.at((*where, batch["teacher"][where])).view(-1, 1)
         wanted = right * (1 - teacher_share) + taught * teacher_share
     count = len(where[0])
     objective = (logsum + wanted * -1 + logsum * logsum * z_loss).sum(0) * (1 / count)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,17 +107,17 @@ def test_logits_are_the_twins():
         each = logsum - right + 1e-6 * logsum**2
         return (targets.weights * each).sum() / targets.weights.sum()
 
-    value, grads = jax.value_and_grad(ours)({k: jnp.asarray(v) for k, v in params.items()})
+    value, grads = jax.jit(jax.value_and_grad(ours))({k: jnp.asarray(v) for k, v in params.items()})
     assert float(value) == pytest.approx(float(objective.data.squeeze()), abs=1e-5)
     for key in shapes(LAYERWISE):
         np.testing.assert_allclose(grads[key], held[key].grad, atol=1e-5, err_msg=key)
 
 
-@pytest.mark.parametrize("block", [3, 8, 24, 64])
-def test_attention_is_the_same_for_any_block(block):
+def test_attention_is_the_same_for_any_block():
     random = np.random.default_rng(0)
     q = jnp.asarray(random.normal(size=(2, 6, 24, 8)), jnp.float32)
     k, v = (jnp.asarray(random.normal(size=(2, 3, 24, 8)), jnp.float32) for _ in range(2))
+    weight = jnp.asarray(random.normal(size=q.shape), jnp.float32)
     segments = jnp.asarray(batch_of(0)["segments"][:2])
 
     def plain(q, k, v):
@@ -126,15 +128,21 @@ def test_attention_is_the_same_for_any_block(block):
         weights = jax.nn.softmax(jnp.where(allowed, scores, -1e30), -1)
         return jnp.einsum("bhqs,bhsd->bhqd", weights, jnp.repeat(v, 2, 1))
 
-    def ours(q, k, v):
-        return attention.attend(q, k, v, segments, block)
+    def outcome(attend):
+        """What it gives, and its gradients; compiled as a whole."""
 
-    weight = jnp.asarray(random.normal(size=q.shape), jnp.float32)
-    expected = jax.vjp(plain, q, k, v)
-    found = jax.vjp(ours, q, k, v)
-    np.testing.assert_allclose(found[0], expected[0], atol=2e-6)
-    for a, b in zip(found[1](weight), expected[1](weight), strict=True):
-        np.testing.assert_allclose(a, b, atol=5e-6)
+        def run(q, k, v):
+            found, back = jax.vjp(attend, q, k, v)
+            return found, *back(weight)
+
+        return jax.jit(run)(q, k, v)
+
+    expected = outcome(plain)
+    for block in (3, 8, 24, 64):
+        found = outcome(partial(attention.attend, segments=segments, block=block))
+        np.testing.assert_allclose(found[0], expected[0], atol=2e-6, err_msg=str(block))
+        for a, b in zip(found[1:], expected[1:], strict=True):
+            np.testing.assert_allclose(a, b, atol=5e-6, err_msg=str(block))
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
@@ -155,8 +163,8 @@ def test_the_loss_and_its_gradients_are_the_same_for_any_chunk(chunk, share):
     def ours(hidden, table):
         return loss_sum(hidden, table, targets, share, z_loss=0.01, chunk=chunk)[0]
 
-    expected = jax.value_and_grad(plain, (0, 1))(hidden, table)
-    found = jax.value_and_grad(ours, (0, 1))(hidden, table)
+    expected = jax.jit(jax.value_and_grad(plain, (0, 1)))(hidden, table)
+    found = jax.jit(jax.value_and_grad(ours, (0, 1)))(hidden, table)
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
     for a, b in zip(found[1], expected[1], strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)

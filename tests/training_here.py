@@ -19,6 +19,8 @@ from tokenizer.shard_set import ShardSet
 from tokenizer.shards import INDEX, build, make_index
 from trainer.bits import prepare
 from trainer.loop import Settings, Training
+from trainer.model import initialise
+from trainer.model_files import Model
 from trainer.optimizer import Optimizer
 from trainer.shape import Layer, Shape
 from trainer.stages import Stage
@@ -33,6 +35,20 @@ TEXTS = [
     {"text": text[:600], "source": source, "language": "en"}
     for source, text in zip("abab", own_texts()[:4], strict=True)
 ]
+
+
+def random_model(shape: Shape = SHAPE, seed: int = 3, gain: float = 1.0) -> Model:
+    """A model as it is drawn, but for its norms, which would hide a fault if they were all 1.
+
+    ``gain`` is times the last norm: the greater, the surer the model is.
+    """
+    params = initialise(shape, seed)
+    random = np.random.default_rng(seed)
+    for name, value in params.items():
+        if value.ndim == 1:
+            params[name] = random.uniform(0.5, 1.5, value.shape).astype(np.float32)
+    params["norm"] *= np.float32(gain)
+    return Model(params, shape, small_tokenizer(), {"weights_sha256": f"{shape} {seed} {gain}"})
 
 
 def write_text_shards(folder: Path, length: int = LENGTH, texts: int = 12) -> ShardSet:

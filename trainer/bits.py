@@ -93,8 +93,8 @@ def prepare(rows: Iterable[Mapping[str, Any]], tokenizer: Tokenizer) -> list[Tex
 
 
 def shorten(texts: Sequence[Text], length: int, most: int, tokenizer: Tokenizer) -> list[Text]:
-    """The first ``length`` tokens of each document, and of those documents whole that come first
-    and together have at most ``most``."""
+    """The first ``length`` tokens of each document, of as many of the first documents as together
+    have at most ``most``; one at least."""
     sizes = token_bytes(tokenizer)
     found: list[Text] = []
     tokens = 0
@@ -143,7 +143,7 @@ def lines(judgement: Judgement) -> list[str]:
     head = f"{'':<24}{'documents':>10}{'bytes':>12}{'bits/byte':>11}"
     rows = [head]
     for name, bits in (
-        *judgement.sources.items(),
+        *((name or "?", bits) for name, bits in judgement.sources.items()),
         *((f"language {name or '?'}", bits) for name, bits in judgement.languages.items()),
         (ALL, judgement.total),
     ):

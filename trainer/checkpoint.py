@@ -76,8 +76,11 @@ def load(path: str) -> tuple[dict[str, Arrays], dict[str, Any]]:
       CheckpointError: no checkpoint, of another version, or damaged.
     """
     state = read_state(path)
+    files = state.get("files")
+    if not isinstance(files, dict):
+        raise CheckpointError(f"{path}: {STATE} names no files")
     arrays = {}
-    for name, expected in state["files"].items():
+    for name, expected in files.items():
         place = os.path.join(path, name)
         if os.path.basename(name) != name or not name.endswith(".safetensors"):
             raise CheckpointError(f"{path}: {STATE} names the file {name!r}")
@@ -113,7 +116,13 @@ def listed(folder: str) -> list[str]:
 
 
 def keep_last(folder: str, count: int) -> None:
-    """Remove all but the last ``count`` checkpoints, and what was never finished."""
+    """Remove all but the last ``count`` checkpoints, and what was never finished.
+
+    Raises:
+      ValueError: ``count`` is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"the last {count} checkpoints; at least 1 must stay to go on from")
     for path in listed(folder)[:-count]:
         shutil.rmtree(path)
     for name in os.listdir(folder):

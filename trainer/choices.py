@@ -18,7 +18,7 @@ import numpy as np
 from tokenizer.model import Tokenizer
 from trainer.scoring import Ids, Scorer
 
-MAX_LINE_BYTES = 1 << 24
+MAX_LINE = 1 << 24
 MAX_CHOICES = 1 << 10
 
 
@@ -92,9 +92,10 @@ def read_questions(path: str) -> list[Question]:
     found = []
     try:
         with open(path, encoding="utf-8") as handle:
-            for number, line in enumerate(handle, 1):
-                if len(line) > MAX_LINE_BYTES:
-                    raise TaskError(f"{path}:{number}: longer than {MAX_LINE_BYTES} characters")
+            lines_read = iter(lambda: handle.readline(MAX_LINE + 1), "")
+            for number, line in enumerate(lines_read, 1):
+                if len(line) > MAX_LINE:
+                    raise TaskError(f"{path}:{number}: longer than {MAX_LINE} characters")
                 if line.strip():
                     found.append(_question(line, f"{path}:{number}", name))
     except (OSError, UnicodeDecodeError) as error:
@@ -122,14 +123,23 @@ def _question(line: str, place: str, name: str) -> Question:
         raise TaskError(f"{place}: 'choices' must be 2 to {MAX_CHOICES} texts, none empty")
     if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(choices):
         raise TaskError(f"{place}: 'gold' is {gold!r}; it must be from 0 to {len(choices) - 1}")
-    return Question(str(row.get("task", name)), query, tuple(choices), gold)
+    try:
+        "".join([query, *choices]).encode()
+    except UnicodeEncodeError:
+        raise TaskError(f"{place}: half of a surrogate pair, which is no text") from None
+    task = row.get("task")
+    return Question(name if task is None else str(task), query, tuple(choices), gold)
 
 
 def answer(
     scorer: Scorer, tokenizer: Tokenizer, questions: Sequence[Question],
     seen: Callable[[int], None] | None = None,
 ) -> list[Answer]:  # fmt: skip
-    """Score every choice of every question."""
+    """Score every choice of every question.
+
+    Raises:
+      TaskError: a choice and its question are joined in their first token.
+    """
     pairs = [encode_pair(tokenizer, q.query, choice) for q in questions for choice in q.choices]
     scored = scorer([ids for ids, _ in pairs], seen)
     sums = [
@@ -148,14 +158,22 @@ def encode_pair(tokenizer: Tokenizer, query: str, choice: str) -> tuple[Ids, int
 
     Spaces that end the question belong to the choice, as tokens begin with theirs. A token that
     joins both belongs to the choice.
+
+    Raises:
+      TaskError: that token is the first, so that the model would have nothing to find it behind.
     """
     kept = query.rstrip(" ") or query
-    ids = tokenizer.encode(kept + query[len(kept) :] + choice)
+    ids = tokenizer.encode(query + choice)
     alone = tokenizer.encode(kept)
     shared = 0
     while shared < min(len(alone), len(ids)) and alone[shared] == ids[shared]:
         shared += 1
-    return ids, max(1, min(shared, len(ids) - 1))
+    if not shared:
+        raise TaskError(
+            f"the question {query!r} is one token with the beginning of its choice {choice!r}, "
+            "which then has nothing to be scored behind; give a longer question"
+        )
+    return ids, shared
 
 
 def results(answers: Iterable[Answer]) -> dict[str, Result]:

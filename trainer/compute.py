@@ -30,7 +30,8 @@ class Hosts:
                 f"process {self.process} of {self.processes}; they count from 0 to one less than "
                 "their number"
             )
-        if ":" not in self.coordinator:
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal():
             raise ValueError(
                 f"the coordinator is {self.coordinator!r}; give HOST:PORT of the first process"
             )

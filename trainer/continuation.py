@@ -5,16 +5,26 @@ Every token is computed from the whole window anew, in one compiled function of 
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tokenizer.special import EOS_ID, FIXED, WHITESPACE
+from tokenizer.special import CONTROLS, EOS_ID
 from trainer.model import Params, Windows, hidden_states
 from trainer.model_files import Model
 from trainer.shape import Shape
+
+MAX_WINDOW = 1 << 15
+"""Tokens of a prompt and what is added to it, at most."""
+
+STEP = 64
+"""Windows are a multiple of it, so that prompts of many lengths share a compiled function."""
+
+SPECIAL = 3 + len(CONTROLS)
+"""Ids below it are no text; of them only the end of the document may follow."""
 
 
 def go_on(
@@ -26,24 +36,30 @@ def go_on(
       temperature: 0 takes the likeliest token each time.
 
     Raises:
-      ValueError: the prompt has no token, or the temperature is below 0.
+      ValueError: the prompt has no token, the temperature is below 0 or no number, or the tokens
+        to add are none or too many.
     """
-    if temperature < 0:
-        raise ValueError(f"a temperature of {temperature}; it must be at least 0")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"a temperature of {temperature}; it must be a number from 0")
     ids = [int(number) for number in model.tokenizer.encode(prompt)]
     if not ids:
         raise ValueError("the prompt is empty; give a word to go on from")
-    length = -(-(len(ids) + tokens) // 64) * 64
+    if not 1 <= tokens <= MAX_WINDOW - len(ids):
+        raise ValueError(
+            f"{tokens} tokens to add to a prompt of {len(ids)}; it must be at least 1, and "
+            f"together at most {MAX_WINDOW}"
+        )
+    length = -(-(len(ids) + tokens) // STEP) * STEP
     window = np.zeros((1, length), np.int32)
     window[0, : len(ids)] = ids
     params = {name: jnp.asarray(value) for name, value in model.params.items()}
     positions = jnp.arange(length, dtype=jnp.int32)[None]
-    following = jax.jit(partial(_following, shape=model.shape))
     random = np.random.Generator(np.random.PCG64(seed))
     begun = end = len(ids)
     for place in range(begun, begun + tokens):
-        found = np.asarray(following(params, jnp.asarray(window), positions, place - 1), np.float64)
-        found[2 : FIXED - 256 - len(WHITESPACE)] = -np.inf
+        logits = _following(params, jnp.asarray(window), positions, place - 1, model.shape)
+        found = np.array(logits, np.float64)
+        found[[number for number in range(SPECIAL) if number != EOS_ID]] = -np.inf
         choice = _draw(found, temperature, random)
         if choice == EOS_ID:
             break
@@ -52,6 +68,7 @@ def go_on(
     return model.tokenizer.decode(window[0, begun:end])
 
 
+@partial(jax.jit, static_argnames="shape")
 def _following(
     params: Params, tokens: jax.Array, positions: jax.Array, place: int, shape: Shape
 ) -> jax.Array:
@@ -65,4 +82,6 @@ def _draw(logits: np.ndarray, temperature: float, random: np.random.Generator) -
     if temperature == 0:
         return int(logits.argmax())
     weights = np.exp((logits - logits.max()) / temperature)
-    return int(np.searchsorted(np.cumsum(weights), random.random() * weights.sum()))
+    sums = np.cumsum(weights)
+    # To the right, so that what has no weight is never drawn, not even by a 0.
+    return int(np.searchsorted(sums, random.random() * sums[-1], side="right"))

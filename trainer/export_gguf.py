@@ -2,7 +2,8 @@
 Q8_0.
 
 The tokenizer goes along as llama.cpp's SentencePiece kind. It wants U+2581 for a space, so pieces
-are written with it; a text that holds U+2581 itself is then read as if it held a space.
+are written with it; a text that holds U+2581 itself is then read as if it held a space. Nor can
+the file say that no text spells a control piece: llama.cpp's server finds `</s>` in a prompt.
 """
 
 from __future__ import annotations

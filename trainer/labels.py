@@ -42,7 +42,8 @@ def write_labels(
 ) -> dict[str, Any]:
     """Label every window of a set of shards; gives the index, which is written last.
 
-    What is there of the same teacher is kept, so that labelling goes on where it was stopped.
+    What is there of the same teacher and whole is kept, so that labelling goes on where it was
+    stopped.
 
     Raises:
       LabelError: the teacher's tokenizer is not the shards'.
@@ -55,7 +56,7 @@ def write_labels(
     os.makedirs(folder, exist_ok=True)
     identity = {"teacher": teacher.card["weights_sha256"], "shards": shards.digest}
     index_path = os.path.join(folder, INDEX)
-    done = _found(index_path, identity)
+    done = _found(index_path, identity, folder)
     params = {name: jnp.asarray(value) for name, value in teacher.params.items()}
     label = jax.jit(partial(_first_choice, shape=teacher.shape))
     for shard in shards.shards:
@@ -97,9 +98,14 @@ def open_labels(folder: str, shards: ShardSet) -> dict[str, NDArray[Any]]:
         name = f"{shard.name}.labels.npy"
         place = os.path.join(folder, name)
         if entry is None or entry.get("file") != name or not os.path.isfile(place):
-            raise LabelError(f"{folder} has no labels of the shard {shard.name}")
-        if digest(place) != entry["sha256"]:
-            raise LabelError(f"{place} is damaged: its digest is not that of {INDEX}")
+            raise LabelError(
+                f"{folder} has no labels of the shard {shard.name}; run `cidermill label` again"
+            )
+        if digest(place) != entry.get("sha256"):
+            raise LabelError(
+                f"{place} is damaged: its digest is not that of {INDEX}; run `cidermill label` "
+                "again"
+            )
         try:
             found[shard.name] = np.load(place, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
@@ -140,11 +146,17 @@ def _first_choice(params: Params, windows: Windows, shape: Shape) -> jax.Array:
     )
 
 
-def _found(path: str, identity: Mapping[str, str]) -> dict[str, Any]:
+def _found(path: str, identity: Mapping[str, str], folder: str) -> dict[str, Any]:
+    """What an earlier run has left of the same teacher and shards, files that are whole alone."""
     index = _read(path)
     if index is None or any(index.get(key) != value for key, value in identity.items()):
         return {}
-    return dict(index["shards_done"])
+    return {
+        name: entry
+        for name, entry in dict(index["shards_done"]).items()
+        if os.path.isfile(place := os.path.join(folder, f"{name}.labels.npy"))
+        and digest(place) == entry.get("sha256")
+    }
 
 
 def _read(path: str) -> dict[str, Any] | None:

@@ -44,20 +44,25 @@ def soft_top_k(scores: Array, k: int, eps: float = EPS) -> Array:
     n = scores.shape[0]
     if not 1 <= k <= n:
         raise ValueError(f"a mask that keeps {k} of {n}; it must keep at least one and at most all")
-    scores = scores.astype(jnp.float32) / eps
     if k == n:
         return jnp.ones(n, jnp.float32)
+    scores = scores.astype(jnp.float32)
     fixed = jax.lax.stop_gradient(scores)
     order = jnp.sort(fixed)[::-1]
+    # A shift changes nothing, and where the last to be kept is at 0 rounding is least.
+    scaled, sorted_ = (scores - order[k - 1]) / eps, (order - order[k - 1]) / eps
     # Of all but the first m: the logarithm of the sum of exponentials, for m from 0 to k - 1.
-    tails = jax.lax.cumlogsumexp(order, reverse=True)[:k]
+    tails = jax.lax.cumlogsumexp(sorted_, reverse=True)[:k]
     offsets = jnp.log(jnp.float32(k) - jnp.arange(k)) - tails
-    # The first m whose greatest value that is not settled is at most 1.
-    settled = jnp.argmax(order[:k] + offsets <= 0)
-    free = fixed + offsets[settled] <= 0
-    offset = jnp.log(jnp.float32(k) - settled) - jax.nn.logsumexp(scores, where=free)
+    # The first m whose greatest value that is not settled is at most 1. The last one fits always,
+    # but for rounding.
+    fits = (sorted_[:k] + offsets <= 0).at[k - 1].set(True)
+    # Told by the scores as they came, which no compiler rounds in two ways.
+    free = fixed <= order[jnp.argmax(fits)]
+    rest = jnp.float32(k) - (~free).sum()
+    offset = jnp.log(rest) - jax.nn.logsumexp(scaled, where=free)
     # What is not free must not overflow: its gradient would be 0 times infinity.
-    return jnp.where(free, jnp.exp(jnp.where(free, scores + offset, 0.0)), 1.0)
+    return jnp.where(free, jnp.exp(jnp.where(free, scaled + offset, 0.0)), 1.0)
 
 
 def kept_widths(shape: Shape, share: float) -> tuple[int, ...]:

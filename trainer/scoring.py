@@ -60,7 +60,11 @@ class Scorer:
     def __call__(
         self, sequences: Sequence[Ids], seen: Callable[[int], None] | None = None
     ) -> list[Scored]:
-        pieces = [p for number, ids in enumerate(sequences) for p in self._pieces(number, len(ids))]
+        pieces = [
+            (number, *piece)
+            for number, ids in enumerate(sequences)
+            for piece in overlapping(len(ids), self._length)
+        ]
         lengths = np.array([end - start for _, start, end, _ in pieces], np.int64)
         nats = [np.zeros(max(0, len(ids) - 1), np.float32) for ids in sequences]
         first = [np.zeros(max(0, len(ids) - 1), np.bool_) for ids in sequences]
@@ -79,17 +83,6 @@ class Scorer:
             if seen is not None:
                 seen(int(sum(lengths[member] for members in rows for member in members)))
         return [Scored(a, b) for a, b in zip(nats, first, strict=True)]
-
-    def _pieces(self, number: int, tokens: int) -> Iterator[tuple[int, int, int, int]]:
-        """(sequence, start, end, the first place whose prediction counts) of each piece."""
-        if tokens < 2:
-            return
-        counted = 0
-        while counted < tokens - 1:
-            start = max(0, counted - self._length // 2)
-            end = min(tokens, start + self._length)
-            yield number, start, end, counted
-            counted = end - 1
 
     def _batches(self, lengths: NDArray[np.int64]) -> Iterator[list[list[int]]]:
         """Pieces by window, a few windows at a time; the last batch is filled with empty ones."""
@@ -118,6 +111,21 @@ class Scorer:
                 positions[row, cut] = np.arange(end - start)
                 place += end - start
         return Windows(*(jnp.asarray(a) for a in (tokens, segments, positions)))
+
+
+def overlapping(tokens: int, length: int) -> Iterator[tuple[int, int, int]]:
+    """(start, end, the first place whose prediction counts) of each piece of a text.
+
+    Each place but the last predicts the token behind it, and counts in one piece.
+    """
+    # A piece whose first half and one place more were the whole window would never get further.
+    before = min(length // 2, length - 2)
+    counted = 0
+    while counted < tokens - 1:
+        start = max(0, counted - before)
+        end = min(tokens, start + length)
+        yield start, end, counted
+        counted = end - 1
 
 
 def _token_nats(params: Params, windows: Windows, shape: Shape) -> tuple[Array, Array]:
