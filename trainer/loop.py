@@ -284,8 +284,14 @@ class Training:
         found = self._judge(params, quick, shape)
         if found is None:
             return
-        row = {"step": self._place.step, "stage": stage.name, "tokens": self._place.tokens,
-               **found.to_dict()}  # fmt: skip
+        self._note(stage.name, found)
+
+    def _note(self, stage: str, found: Judgement) -> None:
+        """A row of validation. ``tokens`` is what was trained on by then, ``judged`` what was
+        judged."""
+        told = found.to_dict()
+        row = {"step": self._place.step, "stage": stage, **told, "judged": told["tokens"],
+               "tokens": self._place.tokens}  # fmt: skip
         if self._writes:
             self._validations.add(row)
         self._tell.validated(row)
