@@ -26,10 +26,10 @@ def go_on(
       temperature: 0 takes the likeliest token each time.
 
     Raises:
-      ValueError: the prompt has no token, or the temperature is below 0.
+      ValueError: the prompt has no token, or the temperature is below 0 or no number.
     """
-    if temperature < 0:
-        raise ValueError(f"a temperature of {temperature}; it must be at least 0")
+    if not 0 <= temperature < np.inf:
+        raise ValueError(f"a temperature of {temperature}; it must be at least 0 and finite")
     ids = [int(number) for number in model.tokenizer.encode(prompt)]
     if not ids:
         raise ValueError("the prompt is empty; give a word to go on from")
