@@ -13,7 +13,7 @@ from trainer.model_files import CARD
 
 REPORT = "train.json"
 PICTURE = "loss.png"
-MEMORY_STEPS = 20
+MEMORY_STEPS = 10
 SMOOTH = 1 - 1 / MEMORY_STEPS
 
 
@@ -50,7 +50,7 @@ def write_report(folder: str, settings: Settings, facts: dict[str, Any]) -> dict
 
 
 def smooth(losses: list[Row]) -> list[float]:
-    """The loss as an exponential mean over about twenty steps, without a bias to its start."""
+    """The loss as an exponential mean over about ten steps, without a bias to its start."""
     found, mean, weight = [], 0.0, 0.0
     for row in losses:
         mean = SMOOTH * mean + (1 - SMOOTH) * row["loss"]
@@ -66,7 +66,7 @@ def lines(content: dict[str, Any]) -> list[str]:
         f"loss     {content['first_loss']:.3f} nats a token at the first step, "
         f"{content['loss']:.3f} at the last (a mean over about {MEMORY_STEPS} steps)",
         f"steps    {content['steps']}, of {show_count(content['tokens'])} tokens; "
-        f"{show_count(speed)} tokens/s",
+        f"{speed:.0f} tokens/s",
     ]
 
 

@@ -195,6 +195,6 @@ def test_a_report_s_mean_has_no_bias_to_its_start():
     rows = [{"loss": value} for value in (4.0, 4.0, 1.0)]
     found = smooth(rows)
     assert found[:2] == pytest.approx([4.0, 4.0])
-    weights = [Fraction(19, 20) ** 2, Fraction(19, 20), Fraction(1)]
+    weights = [Fraction(9, 10) ** 2, Fraction(9, 10), Fraction(1)]
     mean = sum(w * Fraction(row["loss"]) for w, row in zip(weights, rows, strict=True))
     assert found[2] == pytest.approx(float(mean / sum(weights)))

@@ -246,10 +246,11 @@ class Training:
         place.reader, place.watch = source.get_state(), watch.state()
         ended = place.stage_step == stage.steps
         asked = self._stop()
+        # Behind a checkpoint that has it, a validation would be lost to whoever stops in between.
+        if not ended and self._due(stage, self.settings.validations):
+            self._validate(stage)
         if not ended and (asked or self._due(stage, self.settings.saves)):
             self._save()
-        if not ended and self._due(stage, self.settings.validations) and not asked:
-            self._validate(stage)
         if asked and not ended:
             raise Stopped(f"stopped after step {place.step}; the same command goes on from there")
 
