@@ -65,7 +65,7 @@ def test_a_run_leaves_a_model_a_report_and_a_picture(trained_run, packed_run):
     assert content["steps"] == len(losses) == 24
     assert content["tokens"] == sum(row["tokens"] for row in losses)
     assert content["first_loss"] == losses[0]["loss"]
-    assert losses[-1]["loss"] < content["loss"] < losses[0]["loss"]
+    assert content["loss"] < 0.8 * losses[0]["loss"]
     assert content["skipped_steps"] == 0
     model = load_model(str(trained_run))
     assert content["parameters"] == sum(value.size for value in model.params.values())
@@ -148,7 +148,7 @@ def test_a_run_goes_on_after_ctrl_c_as_if_nothing_had_been(trained_run, packed_r
     assert child.returncode == 130, child.stderr
     told = child.stderr.splitlines()
     assert told[-1] == "cidermill: interrupted; the same command goes on from here"
-    assert told[-2] == "stopping behind this step; once more to stop at once"
+    assert "stopping behind this step; once more to stop at once" in told
     assert len(rows(tmp_path / "run" / "losses.jsonl")) == 3
     assert (tmp_path / "run" / "checkpoints" / "step-00000003").is_dir()
     report = json.loads((tmp_path / "run" / "train.json").read_text())
