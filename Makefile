@@ -9,13 +9,20 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENGINES := $(VENV)/.engines
 
-.PHONY: demo test engines test-engines test-chaos lint format lock samples reference clean
+.PHONY: demo demo-model test engines test-engines test-chaos lint format lock samples reference clean
 
 demo: $(STAMP)
 	$(BIN)/cidermill curate --input 'samples/*.warc.gz' --output out/demo
 	$(BIN)/cidermill tokenizer train out/demo --vocab-size 2048
 	$(BIN)/cidermill pack out/demo --sequence-length 1024
 	@echo "try      $(BIN)/cidermill why http://village.example.org/profanity --output out/demo"
+
+out/demo/shards/1024/index.json:
+	$(MAKE) demo
+
+demo-model: $(STAMP) out/demo/shards/1024/index.json
+	$(BIN)/cidermill train out/demo --shards out/demo/shards/1024 --preset 1m --tokens 200k --restart
+	$(BIN)/cidermill evaluate out/demo/models/1m --prompt "The old orchard" --prompt-tokens 40
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal

@@ -66,7 +66,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     export.add_argument(
         "--to", metavar="PATH", help="folder, or file of a GGUF (default: beside the model)"
     )
-    export.add_argument("--dtype", choices=("float32", "float16"), default="float32",
+    export.add_argument("--dtype", choices=("float32", "float16"),
                         help="of weights in --format hf (default: float32)")  # fmt: skip
     export.set_defaults(perform=_guarded(_export))
 
@@ -115,13 +115,18 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     if not (arguments.validation or arguments.tasks or arguments.prompt):
         raise InputError("nothing to evaluate: give --validation, --tasks or --prompt")
+    if arguments.prompt_tokens < 1:
+        raise InputError(f"--prompt-tokens is {arguments.prompt_tokens}; it must be at least 1")
     model = load_model(arguments.model)
     stages = model.card.get("training", {}).get("stages", [])
     own = min((stage["length"] for stage in stages), default=LENGTH)
-    scorer = Scorer(model.params, model.shape, arguments.sequence_length or own)
+    length = own if arguments.sequence_length is None else arguments.sequence_length
+    scorer = Scorer(model.params, model.shape, length)
     content: dict[str, Any] = {"model": model.card["weights_sha256"]}
     if arguments.validation:
         texts = held_out_texts(arguments.validation, model.tokenizer)
+        if not texts:
+            raise InputError(f"{arguments.validation} holds no document of two tokens or more")
         with _bar("documents", sum(len(text.ids) for text in texts)) as seen:
             judgement = bits.judge(scorer, texts, seen)
         content["bits"] = judgement.to_dict()
@@ -159,8 +164,10 @@ def _export(arguments: argparse.Namespace) -> None:
             raise InputError(f"--to is {target}, the model itself; name another folder")
         if os.path.isdir(target) and not os.path.isfile(os.path.join(target, "config.json")):
             raise InputError(f"{target} is there and is no exported model; name another --to")
-        export_hf(model, target, arguments.dtype)
+        export_hf(model, target, arguments.dtype or "float32")
     else:
+        if arguments.dtype is not None:
+            raise InputError(f"--dtype is for --format hf; {arguments.format} tells it already")
         need("train", "gguf")
         from trainer.export_gguf import export_gguf
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -21,6 +21,7 @@ from tokenizer.shard_set import ShardError
 
 TOKENS = "10M"
 MODELS = "models"
+TEXT_LENGTH = 512
 SEQUENCE_TOKENS = {"1m": 4096, "5m": 8192, "15m": 8192, "85m": 32768}
 """Tokens of a step, by preset."""
 
@@ -58,10 +59,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="instead of shards, JSONL or Parquet files that are tokenized while they are read; "
         "may be repeated",
     )  # fmt: skip
-    data.add_argument("--field", default="text", help="with --texts: the text's field")
+    data.add_argument("--field", help="with --texts: the text's field (default: text)")
     data.add_argument(
-        "--sequence-length", type=int, metavar="N", help="with --texts: tokens a window"
-    )
+        "--sequence-length", type=int, metavar="N",
+        help=f"with --texts: tokens a window (default: {TEXT_LENGTH})",
+    )  # fmt: skip
     data.add_argument(
         "--tokenizer", metavar="MODEL",
         help="a tokenizer.model (default: OUTPUT/tokenizer/tokenizer.model)",
@@ -121,6 +123,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def perform(arguments: argparse.Namespace) -> int:
     """Train, validate, and write the model, ``train.json`` and ``loss.png``."""
     need("train", "jax", "safetensors", "matplotlib")
+    from tokenizer.reader import StateError
+    from tokenizer.texts import TextFileError
     from trainer.checkpoint import CheckpointError
     from trainer.labels import LabelError
     from trainer.loop import Stopped
@@ -129,7 +133,9 @@ def perform(arguments: argparse.Namespace) -> int:
     from trainer.sharding import MeshError
     from trainer.watch import Diverged
 
-    bad = (CheckpointError, LabelError, ModelError, ShapeError, MeshError)
+    bad = (
+        CheckpointError, LabelError, ModelError, ShapeError, MeshError, StateError, TextFileError,
+    )  # fmt: skip
     try:
         return _train(arguments)
     except (InputError, ShardError):
@@ -144,30 +150,22 @@ def perform(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from pipelines.training_report import write_report
+    from pipelines import training_report
     from pipelines.training_show import Show
-    from trainer import compute
-    from trainer.bits import lines
+    from trainer import bits, compute
     from trainer.loop import Training
 
-    hosts = None
-    if arguments.coordinator or arguments.processes != 1:
-        try:
-            hosts = compute.Hosts(
-                arguments.coordinator or "", arguments.processes, arguments.process
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from None
+    _check(arguments)
+    hosts = _hosts(arguments)
     recipe = _recipe(arguments)
     target = arguments.target or os.path.join(
         arguments.output, MODELS, arguments.name or recipe.name
     )
     with _held(target, arguments.process), _asked_to_stop() as stop:
         compute.start(cache_folder(), hosts)
-        if arguments.restart and arguments.process == 0:
-            for name in os.listdir(target):
-                _remove(os.path.join(target, name))
         run = _Plan(arguments, recipe, target)
+        if arguments.restart:
+            _begin_anew(target, arguments.process)
         with Show(arguments.process == 0) as show:
             for note in run.notes:
                 show.say(note)
@@ -176,19 +174,35 @@ def _train(arguments: argparse.Namespace) -> int:
                 start=run.start, layout=run.layout, tell=show, stop=stop,
             )  # fmt: skip
             show.begin(run.settings)
-            try:
-                found = training.run()
-            finally:
-                if arguments.process == 0:
-                    write_report(target, run.settings, show.facts())
-    if arguments.process == 0:
+            found, report = _run(training, target, run.settings, show, arguments.process)
+    if report is not None:
         if found is None:
             print("nothing was set aside to validate on: pack with --held-out, or --validation")
         else:
-            print("\n".join(lines(found)))
+            print("\n".join(bits.lines(found, report["before"])))
+        print("\n".join(training_report.lines(report)))
         print(f"model    {os.path.join(target, 'model')}")
         print(f"curve    {os.path.join(target, 'loss.png')}")
     return 0
+
+
+def _run(training: Any, target: str, settings: Any, show: Any, process: int) -> tuple[Any, Any]:
+    """Train, and write the report wherever the run has ended; not where it was refused, as the
+    folder is then another run's. Gives what the model is worth, and in the first process the
+    report."""
+    from pipelines.training_report import write_report
+    from trainer.loop import Stopped
+    from trainer.watch import Diverged
+
+    def report() -> Any:
+        return write_report(target, settings, show.facts()) if process == 0 else None
+
+    try:
+        found = training.run()
+    except (Stopped, Diverged, KeyboardInterrupt):
+        report()
+        raise
+    return found, report()
 
 
 class _Plan:
@@ -221,7 +235,7 @@ class _Plan:
         folders = [_shards(arguments, stage) for stage in recipe.stages]
         self._data = [
             text_data(arguments.texts, stage, self.tokenizer, recipe.seed,
-                      field=arguments.field, hosts=hosts, host=host)
+                      field=arguments.field or "text", hosts=hosts, host=host)
             if arguments.texts
             else shard_data(folder, stage, self.tokenizer, recipe.seed, hosts=hosts, host=host)
             for stage, folder in zip(recipe.stages, folders, strict=True)
@@ -253,7 +267,7 @@ class _Plan:
         if arguments.compute == "f32":
             return "f32"
         begun = checkpoint.listed(os.path.join(target, CHECKPOINTS))
-        if begun:
+        if begun and not arguments.restart:
             return str(checkpoint.read_state(begun[-1])["settings"]["compute"])
         ratio = bf16_ratio(shape.width, max(layer.hidden for layer in shape.layers))
         if ratio < 1.0:
@@ -270,14 +284,9 @@ def _recipe(arguments: argparse.Namespace) -> Any:
     from trainer.stages import Stage, make_optimizer
 
     try:
-        tokens = parse_count(arguments.tokens, "--tokens") if arguments.tokens else None
-        step = (
-            parse_count(arguments.batch_tokens, "--batch-tokens")
-            if arguments.batch_tokens
-            else None
-        )
+        tokens = _count(arguments.tokens, "--tokens")
+        step = _count(arguments.batch_tokens, "--batch-tokens")
         if arguments.recipe:
-            _refuse_beside_recipe(arguments)
             recipe = load_training(arguments.recipe).scaled(tokens, step)
             model = {"preset": arguments.preset} if arguments.preset else dict(recipe.model)
             if arguments.layer_wise:
@@ -287,7 +296,7 @@ def _recipe(arguments: argparse.Namespace) -> Any:
             size = arguments.preset or "5m"
             length = _length(arguments)
             settings: dict[str, Any] = {}
-            if arguments.rate:
+            if arguments.rate is not None:
                 settings["rate"] = parse_amount(arguments.rate, "--rate")
             stage = Stage(
                 name="core",
@@ -297,7 +306,7 @@ def _recipe(arguments: argparse.Namespace) -> Any:
                 optimizer=make_optimizer(arguments.optimizer or "afm", settings),
                 mixture=arguments.mixture,
                 labels=arguments.labels,
-                keep=parse_amount(arguments.prune, "--prune") if arguments.prune else None,
+                keep=None if arguments.prune is None else parse_amount(arguments.prune, "--prune"),
             )
             model = {"preset": size, "layer_wise": arguments.layer_wise}
             name = f"{size}-layer-wise" if arguments.layer_wise else size
@@ -306,15 +315,60 @@ def _recipe(arguments: argparse.Namespace) -> Any:
             recipe = replace(recipe, seed=arguments.seed)
     except ValueError as error:
         raise InputError(str(error)) from None
-    if arguments.keep < 1:
-        raise InputError(f"--keep is {arguments.keep}; it must be at least 1")
     return recipe
 
 
-def _refuse_beside_recipe(arguments: argparse.Namespace) -> None:
-    for name in ("mixture", "optimizer", "rate", "labels", "prune"):
-        if getattr(arguments, name) is not None:
-            raise InputError(f"--{name} and --recipe; a recipe tells it for each stage")
+def _count(text: str | None, what: str) -> int | None:
+    """A number of tokens, where it is given. Raises ``ValueError``."""
+    if text is None:
+        return None
+    found = parse_count(text, what)
+    if found < 1:
+        raise ValueError(f"{what} is {found}; it must be at least 1")
+    return found
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what is out of its bounds, and options that another one leaves without meaning."""
+    if arguments.keep < 1:
+        raise InputError(f"--keep is {arguments.keep}; it must be at least 1")
+    if arguments.seed is not None and arguments.seed < 0:
+        raise InputError(f"--seed is {arguments.seed}; it must be at least 0")
+    if arguments.sequence_length is not None and arguments.sequence_length < 2:
+        raise InputError(f"--sequence-length is {arguments.sequence_length}; it must be at least 2")
+    if arguments.recipe:
+        beside = ("mixture", "optimizer", "rate", "labels", "prune", "sequence_length")
+        _refuse(arguments, beside, "--recipe", "a recipe tells it for each stage")
+    if arguments.texts:
+        _refuse(arguments, ("shards", "mixture", "labels"), "--texts", "it is for shards")
+    else:
+        for name in ("field", "sequence_length"):
+            if getattr(arguments, name) is not None:
+                raise InputError(f"{_option(name)} without --texts; shards have their own")
+    if arguments.start:
+        _refuse(arguments, ("preset", "layer_wise"), "--start", "the model has its dimensions")
+
+
+def _refuse(arguments: argparse.Namespace, names: Sequence[str], beside: str, why: str) -> None:
+    for name in names:
+        if getattr(arguments, name) not in (None, False):
+            raise InputError(f"{_option(name)} and {beside}; {why}")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _hosts(arguments: argparse.Namespace) -> Any:
+    """The processes that train together, if there are several."""
+    from trainer.compute import Hosts
+
+    if not arguments.coordinator and (arguments.processes, arguments.process) == (1, 0):
+        return None
+    try:
+        return Hosts(arguments.coordinator or "", arguments.processes, arguments.process)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _length(arguments: argparse.Namespace) -> int:
@@ -322,7 +376,7 @@ def _length(arguments: argparse.Namespace) -> int:
     from tokenizer.shard_set import ShardSet
 
     if arguments.texts:
-        return arguments.sequence_length or 512
+        return arguments.sequence_length or TEXT_LENGTH
     folder = arguments.shards or _only_shards(arguments.output)
     return ShardSet.open(folder).length
 
@@ -399,8 +453,22 @@ def _asked_to_stop() -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-def _remove(path: str) -> None:
-    if os.path.isdir(path):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
+def _begin_anew(target: str, process: int) -> None:
+    """Remove what an earlier run left in its folder, and nothing else that may lie there."""
+    import jax
+
+    from pipelines.training_report import PICTURE, REPORT
+    from trainer.loop import CHECKPOINTS, LOSSES, MODEL, VALIDATIONS
+
+    if process == 0:
+        for name in (CHECKPOINTS, MODEL, LOSSES, VALIDATIONS, REPORT, PICTURE):
+            path = os.path.join(target, name)
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            elif os.path.exists(path):
+                os.unlink(path)
+    if jax.process_count() > 1:
+        from jax.experimental.multihost_utils import sync_global_devices
+
+        # No process may look for a checkpoint that the first is about to remove.
+        sync_global_devices("restart")

@@ -23,9 +23,13 @@ from tokenizer.reader import WindowReader
 from tokenizer.shard_set import ShardSet
 from tokenizer.stream import TextStream
 from trainer.bits import Text, prepare
-from trainer.labels import open_labels
+from trainer.checkpoint import digest
+from trainer.labels import INDEX, open_labels
 from trainer.loop import Source
 from trainer.stages import Stage
+
+HELD_OUT = ("text", "source", "language")
+"""Columns of documents to validate on; the last two may be absent."""
 
 EPOCHS = 4
 """Beyond so many repetitions more of the same is worth little (Muennighoff et al., arXiv
@@ -61,7 +65,12 @@ def shard_data(
             "--tokenizer, or pack again"
         )
     planned, notes = _plan(stage, shards.windows())
-    beside = {"teacher": open_labels(stage.labels, shards)} if stage.labels else None
+    identity = f"{shards.digest} {planned.to_dict()}"
+    beside = None
+    if stage.labels:
+        beside = {"teacher": open_labels(stage.labels, shards)}
+        # A folder of this name may come to hold another teacher's.
+        identity += f" {digest(os.path.join(stage.labels, INDEX))}"
     per_host = stage.batch // hosts
 
     def opened() -> Source:
@@ -69,7 +78,7 @@ def shard_data(
             shards, planned, seed=seed, batch=per_host, host=host, hosts=hosts, beside=beside
         )
 
-    return Data(f"{shards.digest} {planned.to_dict()}", opened, notes)
+    return Data(identity, opened, notes)
 
 
 def _plan(stage: Stage, windows: Mapping[str, int]) -> tuple[Plan, tuple[str, ...]]:
@@ -99,8 +108,14 @@ def text_data(
     """JSONL and Parquet files, tokenized while they are read, as the data of a stage.
 
     Raises:
-      InputError: no such file, or fewer than hosts.
+      InputError: no such file, or fewer than hosts; or the stage asks for a mixture or labels.
     """
+    for name in ("mixture", "labels"):
+        if getattr(stage, name) is not None:
+            raise InputError(
+                f"the stage {stage.name!r} has {name}, which are for shards: texts are read one "
+                "file after the other; pack them, or leave it out"
+            )
     paths = sorted({path for pattern in patterns for path in glob.glob(pattern)})
     if not paths:
         raise InputError(f"no file matches {', '.join(patterns)}")
@@ -123,18 +138,29 @@ def text_data(
 def held_out_texts(path: str, tokenizer: Tokenizer) -> list[Text]:
     """Documents to validate on: a Parquet file, or the folder of shards that set them aside.
 
+    A row without a text has nothing to be judged on, and is left out.
+
     Raises:
-      InputError: there is no such file, or it lacks ``text``.
+      InputError: there is no such file, it has no ``text``, or what should be texts are none.
     """
     place = path if path.endswith(".parquet") else os.path.join(path, FILE)
     try:
-        table = pq.read_table(place)
+        with pq.ParquetFile(place) as file:
+            schema = file.schema_arrow
+            _check_texts(place, schema)
+            rows: list[dict[str, Any]] = file.read(
+                columns=[name for name in HELD_OUT if name in schema.names]
+            ).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"cannot read {place}: {str(error).splitlines()[0]}") from None
-    if "text" not in table.schema.names:
-        raise InputError(f"{place} has no column 'text', but {', '.join(table.schema.names)}")
-    rows: list[dict[str, Any]] = table.to_pylist()
-    for row in rows:
-        row.setdefault("source", "")
-        row.setdefault("language", "")
-    return prepare(rows, tokenizer)
+    empty = dict.fromkeys(HELD_OUT, "")
+    return prepare(({**empty, **row} for row in rows if row["text"]), tokenizer)
+
+
+def _check_texts(place: str, schema: pa.Schema) -> None:
+    if "text" not in schema.names:
+        raise InputError(f"{place} has no column 'text', but {', '.join(schema.names)}")
+    for name in HELD_OUT:
+        kind = schema.field(name).type if name in schema.names else pa.string()
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise InputError(f"{place}: the column {name!r} is of {kind} and holds no texts")

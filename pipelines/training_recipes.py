@@ -47,7 +47,8 @@ class Recipe:
             changed: dict[str, float] = {"tokens": own, "batch": batch}
             if stage.warmup >= 1 and (tokens, step_tokens) != (None, None):
                 # Steps were meant for the budget; their share is what carries over.
-                changed["warmup"] = stage.warmup / stage.steps
+                steps = own // (batch * stage.length)
+                changed["warmup"] = max(1, int(stage.warmup / stage.steps * steps))
             found.append(replace(stage, **changed))  # type: ignore[arg-type]
         return replace(self, stages=tuple(found))
 
@@ -76,6 +77,8 @@ def parse_training(text: str, name: str) -> Recipe:
         if stage.name in [other.name for other in stages[:number]]:
             raise top["stages"].fail(f"two stages are called {stage.name!r}")
     seed = _count(top["seed"], "seed") if "seed" in top else 0
+    if seed < 0:
+        raise top["seed"].fail(f"seed is {seed}; it must be at least 0")
     return Recipe(top["name"].text("name"), model, stages, seed)
 
 
@@ -124,11 +127,14 @@ def _stage(tree: Tree) -> Stage:
     length = _count(fields["sequence_length"], "sequence_length")
     if length < 2:
         raise tree.fail(f"sequence_length is {length}; it must be at least 2")
+    step = _count(fields["batch_tokens"], "batch_tokens")
+    if step < 1:
+        raise tree.fail(f"batch_tokens is {step}; it must be at least 1")
     settings: dict[str, Any] = {
         "name": fields["name"].text("name"),
         "length": length,
         "tokens": _count(fields["tokens"], "tokens"),
-        "batch": max(1, _count(fields["batch_tokens"], "batch_tokens") // length),
+        "batch": max(1, step // length),
     }
     for key in ("mixture", "labels"):
         if key in fields:

@@ -6,36 +6,51 @@ import json
 import os
 from typing import Any
 
+from pipelines.amounts import show_count
 from trainer.journal import Journal, Row
-from trainer.loop import LOSSES, MODEL, VALIDATIONS, Settings
+from trainer.loop import BEFORE, LOSSES, MODEL, VALIDATIONS, Settings
 from trainer.model_files import CARD
 
-SMOOTH = 0.95
+REPORT = "train.json"
+PICTURE = "loss.png"
+MEMORY_STEPS = 10
+SMOOTH = 1 - 1 / MEMORY_STEPS
 
 
-def write_report(folder: str, settings: Settings, facts: dict[str, Any]) -> None:
-    """Write both files of a run from its journals, as far as it has come."""
+def write_report(folder: str, settings: Settings, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Write both files of a run from its journals, as far as it has come; gives the content.
+
+    ``facts`` are what was measured; where no step was done, those of an earlier report stay.
+    """
     losses = Journal(os.path.join(folder, LOSSES)).rows()
     validations = Journal(os.path.join(folder, VALIDATIONS)).rows()
     if not losses:
-        return
+        return None
+    before = next((row for row in validations if row["stage"] == BEFORE), None)
+    validations = [row for row in validations if row["stage"] != BEFORE]
     content = {
         "settings": settings.to_dict(),
         "parameters": settings.shape.parameters,
         "steps": losses[-1]["step"],
         "tokens": int(sum(row["tokens"] for row in losses)),
+        "first_loss": losses[0]["loss"],
         "loss": smooth(losses)[-1],
         "skipped_steps": sum(not row["applied"] for row in losses),
+        "before": before,
         "validations": validations,
-        "final": _final(folder),
+        "final": _read(os.path.join(folder, MODEL, CARD)).get("validation"),
         "measured": facts,
     }
-    _write(os.path.join(folder, "train.json"), json.dumps(content, indent=1, sort_keys=True))
-    draw(os.path.join(folder, "loss.png"), losses, validations)
+    path = os.path.join(folder, REPORT)
+    if not facts["tokens_per_second"]:
+        content["measured"] = _read(path).get("measured", facts)
+    _write(path, json.dumps(content, indent=1, sort_keys=True))
+    draw(os.path.join(folder, PICTURE), losses, validations)
+    return content
 
 
 def smooth(losses: list[Row]) -> list[float]:
-    """The loss as an exponential mean over about twenty steps, without a bias to its start."""
+    """The loss as an exponential mean over about ten steps, without a bias to its start."""
     found, mean, weight = [], 0.0, 0.0
     for row in losses:
         mean = SMOOTH * mean + (1 - SMOOTH) * row["loss"]
@@ -44,13 +59,26 @@ def smooth(losses: list[Row]) -> list[float]:
     return found
 
 
-def _final(folder: str) -> Any:
-    """Bits per byte of the finished model on all the documents set aside, if there is one."""
+def lines(content: dict[str, Any]) -> list[str]:
+    """What a run came to, for people."""
+    speed = content["measured"]["tokens_per_second"]
+    return [
+        f"loss     {content['first_loss']:.3f} nats a token at the first step, "
+        f"{content['loss']:.3f} at the last (a mean over about {MEMORY_STEPS} steps)",
+        f"steps    {content['steps']}, of {show_count(content['tokens'])} tokens; "
+        f"{speed:.0f} tokens/s",
+    ]
+
+
+def _read(path: str) -> dict[str, Any]:
+    """The object in a file, or an empty one where there is none: of a run that has not come so
+    far."""
     try:
-        with open(os.path.join(folder, MODEL, CARD), encoding="utf-8") as handle:
-            return json.load(handle)["validation"]
-    except (OSError, ValueError, KeyError):
-        return None
+        with open(path, encoding="utf-8") as handle:
+            found = json.load(handle)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def draw(path: str, losses: list[Row], validations: list[Row]) -> None:

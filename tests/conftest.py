@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,45 @@ def samples_run(tmp_path_factory) -> Path:
     pattern = str(ROOT / "samples" / "*.warc.gz")
     assert main(["curate", "--input", pattern, "--output", str(output), "--workers", "2"]) == 0
     return output
+
+
+@pytest.fixture(scope="session")
+def packed_run(samples_run, tmp_path_factory) -> Path:
+    """The samples with a tokenizer and shards, made once a session."""
+    output = tmp_path_factory.mktemp("packed") / "out"
+    shutil.copytree(samples_run, output, ignore=shutil.ignore_patterns("work"))
+    assert main(["tokenizer", "train", str(output), "--vocab-size", "900"]) == 0
+    assert main(["pack", str(output), "--sequence-length", "512"]) == 0
+    return output
+
+
+@pytest.fixture(scope="session")
+def machine_cache(tmp_path_factory) -> Path:
+    """Where the tests keep compiled programs, and not in the cache of whoever runs them."""
+    return tmp_path_factory.mktemp("cache")
+
+
+TINY = """\
+name: tiny
+model: {width: 32, layers: 2, heads: 2, kv_heads: 1, head: 16, hidden: 64}
+stages:
+  - name: core
+    sequence_length: 512
+    tokens: 24576
+    batch_tokens: 1024
+    optimizer: {rate: 0.1, mup_width: null}
+    warmup: 2
+"""
+"""A training recipe of 24 steps of a model that compiles in seconds."""
+
+
+@pytest.fixture(scope="session")
+def trained_run(packed_run, machine_cache, tmp_path_factory) -> Path:
+    """A run of training on the samples by the recipe ``TINY``, which lies beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(TINY)
+    words = ["train", str(packed_run), "--recipe", str(folder / "tiny.yaml")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIDERMILL_CACHE", str(machine_cache))
+        assert main([*words, "--target", str(folder / "tiny")]) == 0
+    return folder / "tiny"

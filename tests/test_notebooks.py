@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 import nbformat
 import pytest
 from conftest import ROOT
 from nbclient import NotebookClient
 
-from pipelines.cli import main
-
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 
 
-@pytest.fixture(scope="module")
-def finished(samples_run, tmp_path_factory):
-    """A run with a tokenizer and shards."""
-    output = tmp_path_factory.mktemp("notebooks") / "out"
-    shutil.copytree(samples_run, output, ignore=shutil.ignore_patterns("work"))
-    assert main(["tokenizer", "train", str(output), "--vocab-size", "900"]) == 0
-    assert main(["pack", str(output), "--sequence-length", "512"]) == 0
-    return output
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_cell_runs_and_draws(path, finished, tmp_path):
+def test_every_cell_runs_and_draws(path, packed_run, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     environment = {
         **os.environ,
-        "CIDERMILL_RUN": str(finished),
+        "CIDERMILL_RUN": str(packed_run),
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "MPLCONFIGDIR": str(tmp_path / "matplotlib"),
     }

@@ -52,6 +52,10 @@ def test_a_run_learns_validates_and_leaves_a_model(shards, whole):
     checked = Journal(str(whole / "validations.jsonl")).rows()
     assert [row["step"] for row in checked] == [6, 12]
     assert set(checked[0]["sources"]) <= {"a", "b"}
+    assert [row["tokens"] for row in checked] == [
+        sum(row["tokens"] for row in rows[:step]) for step in (6, 12)
+    ]
+    assert 0 < checked[0]["judged"] < checked[0]["tokens"]
     assert checked[1]["bits_per_byte"] < checked[0]["bits_per_byte"]
     model = load_model(str(whole))
     assert model.shape == SHAPE

@@ -8,7 +8,7 @@ counted; nor is the end of the document, which has none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,14 +138,26 @@ def judge(
     return Judgement(total, dict(sorted(sources.items())), dict(sorted(languages.items())))
 
 
-def lines(judgement: Judgement) -> list[str]:
-    """The judgement as a table for people."""
+def lines(judgement: Judgement, before: Mapping[str, Any] | None = None) -> list[str]:
+    """The judgement as a table for people.
+
+    With ``before``, what ``Judgement.to_dict`` gave of the same documents earlier, a column tells
+    their bits per byte then.
+    """
     head = f"{'':<24}{'documents':>10}{'bytes':>12}{'bits/byte':>11}"
-    rows = [head]
-    for name, bits in (
-        *((name or "?", bits) for name, bits in judgement.sources.items()),
-        *((f"language {name or '?'}", bits) for name, bits in judgement.languages.items()),
-        (ALL, judgement.total),
-    ):
-        rows.append(f"{name:<24}{bits.documents:>10}{bits.bytes:>12}{bits.per_byte:>11.4f}")
+    rows = [head if before is None else f"{head}{'before':>11}"]
+    for name, bits, earlier in _rows(judgement, before or {}):
+        row = f"{name:<24}{bits.documents:>10}{bits.bytes:>12}{bits.per_byte:>11.4f}"
+        rows.append(row if before is None else f"{row}{earlier['bits_per_byte']:>11.4f}")
     return rows
+
+
+def _rows(
+    judgement: Judgement, before: Mapping[str, Any]
+) -> Iterator[tuple[str, Bits, Mapping[str, Any]]]:
+    """The name of each row, its bits, and what it was before."""
+    for name, bits in judgement.sources.items():
+        yield name or "?", bits, before.get("sources", {}).get(name)
+    for name, bits in judgement.languages.items():
+        yield f"language {name or '?'}", bits, before.get("languages", {}).get(name)
+    yield ALL, judgement.total, before

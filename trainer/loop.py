@@ -41,6 +41,13 @@ CHECKPOINTS = "checkpoints"
 LOSSES = "losses.jsonl"
 VALIDATIONS = "validations.jsonl"
 MODEL = "model"
+BEFORE = "before"
+"""The stage of the row of validations that was made before the first step."""
+
+BEFORE_SHARE = 0.1
+"""Before the first step all held-out documents are judged, unless they have more than this share of
+the run's tokens: then that would cost more than some hundredths of the training's time."""
+
 QUICK_TOKENS = 1 << 16
 QUICK_SHARE = 0.03
 """Of the held-out documents, so many tokens at most are validated on as training goes, and at most
@@ -168,6 +175,8 @@ class Training:
         """
         os.makedirs(self._checkpoints, exist_ok=True)
         self._restore()
+        if self._place.step == 0:
+            self._validate_before()
         while self._place.stage < len(self.settings.stages):
             self._run_stage(self.settings.stages[self._place.stage])
         params = arrays.fetch(self._params)
@@ -237,10 +246,11 @@ class Training:
         place.reader, place.watch = source.get_state(), watch.state()
         ended = place.stage_step == stage.steps
         asked = self._stop()
+        # Behind a checkpoint that has it, a validation would be lost to whoever stops in between.
+        if not ended and self._due(stage, self.settings.validations):
+            self._validate(stage)
         if not ended and (asked or self._due(stage, self.settings.saves)):
             self._save()
-        if not ended and self._due(stage, self.settings.validations) and not asked:
-            self._validate(stage)
         if asked and not ended:
             raise Stopped(f"stopped after step {place.step}; the same command goes on from there")
 
@@ -284,8 +294,22 @@ class Training:
         found = self._judge(params, quick, shape)
         if found is None:
             return
-        row = {"step": self._place.step, "stage": stage.name, "tokens": self._place.tokens,
-               **found.to_dict()}  # fmt: skip
+        self._note(stage.name, found)
+
+    def _validate_before(self) -> None:
+        """What the weights that the run begins with are worth."""
+        held_out = sum(len(text.ids) for text in self._texts)
+        if held_out <= BEFORE_SHARE * sum(stage.tokens for stage in self.settings.stages):
+            found = self._judge(arrays.fetch(self._params), self._texts)
+            if found is not None:
+                self._note(BEFORE, found)
+
+    def _note(self, stage: str, found: Judgement) -> None:
+        """A row of validation. ``tokens`` is what was trained on by then, ``judged`` what was
+        judged."""
+        told = found.to_dict()
+        row = {"step": self._place.step, "stage": stage, **told, "judged": told["tokens"],
+               "tokens": self._place.tokens}  # fmt: skip
         if self._writes:
             self._validations.add(row)
         self._tell.validated(row)

@@ -66,8 +66,7 @@ class Shape:
             raise ShapeError(
                 f"heads of {self.head}; rotary positions turn pairs, so it must be even"
             )
-        if not 1.0 < self.rope_base < 1e12:
-            raise ShapeError(f"a RoPE base of {self.rope_base}; it must be above 1 and below 1e12")
+        check_rope_base(self.rope_base)
         if not 0.0 < self.norm_eps < 1e-2:
             raise ShapeError(
                 f"a norm epsilon of {self.norm_eps}; it must be above 0 and below 0.01"
@@ -114,6 +113,12 @@ class Shape:
 def _check(name: str, value: object, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise ShapeError(f"{name} is {value!r}; it must be a whole number from 1 to {most}")
+
+
+def check_rope_base(base: float) -> None:
+    """Raises ``ShapeError`` for a base that no positions can be turned by."""
+    if not 1.0 < base < 1e12:
+        raise ShapeError(f"a RoPE base of {base:g}; it must be above 1 and below 1e12")
 
 
 def kept_share_error(share: float) -> str:

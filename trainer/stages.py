@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.optimizer import AFM, Optimizer, adamw
-from trainer.shape import ShapeError, kept_share_error
+from trainer.shape import ShapeError, check_rope_base, kept_share_error
 
 OPTIMIZERS = ("afm", "adamw")
 
@@ -59,6 +59,8 @@ class Stage:
             raise ValueError(f"floor is {self.floor:g}; it must be from 0 to 1")
         if self.keep is not None and not 0.0 < self.keep < 1.0:
             raise ShapeError(kept_share_error(self.keep))
+        if self.rope_base is not None:
+            check_rope_base(self.rope_base)
         if not 0.0 <= self.teacher_share <= 1.0:
             raise ValueError(f"teacher_share is {self.teacher_share:g}; it must be from 0 to 1")
 
