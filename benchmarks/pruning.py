@@ -2,23 +2,22 @@
 
     python benchmarks/pruning.py --shards FOLDER --tokenizer FOLDER --to WORK [--seeds 3]
 
-FOLDER holds shards with documents set aside. For each seed, with the 1m preset's dimensions:
-
-* **parent**: the preset with twice its feed-forward width, trained with ``--parent-tokens``;
+FOLDER holds shards with documents set aside. One **parent**, the 1m preset with twice its
+feed-forward width, is trained with ``--parent-tokens``. For each seed, with the dimensions of the
+preset:
 * **scratch**: the preset from drawn weights, with ``--tokens``;
 * **distilled**: the preset from drawn weights, with ``--tokens`` and the parent's labels;
 * **pruned**: the parent, masks learned over a quarter of ``--tokens`` that keep half of its
   feed-forward values, then three quarters of training without labels;
 * **pruned, distilled**: the same with the parent's labels (AFM 2024, section 4.1).
 
-All but the parent see the same number of tokens and have the same size. Bits per byte on the
+All see the same number of tokens and have the same size. Bits per byte on the
 documents set aside, mean and standard deviation over seeds. What is done is kept in WORK.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -80,42 +79,38 @@ def bits(model: Any) -> float:
     return float(model.card["validation"]["bits_per_byte"])
 
 
-def one_seed(bench: Bench, arguments: argparse.Namespace, seed: int) -> dict[str, float]:
-    """Bits per byte of every kind of model."""
-    from pipelines.amounts import parse_count
-    from trainer.labels import write_labels
+def stage_of(bench: Bench, name: str, budget: int, **changes: Any) -> Any:
+    """A stage of ``budget`` tokens."""
     from trainer.optimizer import Optimizer
-    from trainer.shape import preset
     from trainer.stages import Stage
 
-    small = preset("1m", bench.tokenizer.vocab_size)
-    wide = replace(
-        small, layers=tuple(replace(layer, hidden=2 * layer.hidden) for layer in small.layers)
-    )
-    tokens = parse_count(arguments.tokens, "--tokens")
     length = bench.shards.length
+    return Stage(
+        name, budget, length, BATCH_TOKENS // length, Optimizer(rate=RATE), warmup=0.1, **changes
+    )
 
-    def stage(name: str, budget: int, **changes: Any) -> Stage:
-        return Stage(
-            name, budget, length, BATCH_TOKENS // length, Optimizer(rate=RATE), warmup=0.1,
-            **changes,
-        )  # fmt: skip
 
-    parent_tokens = parse_count(arguments.parent_tokens, "--parent-tokens")
-    parent = bench.train("parent", seed, wide, [stage("core", parent_tokens)])
-    labels = str(bench.folder / f"labels-{seed}")
-    write_labels(parent, bench.shards, labels)
-    masks = stage("masks", tokens // 4, keep=0.5)
+def widened(small: Any) -> Any:
+    """A model with twice the feed-forward width."""
+    layers = tuple(replace(layer, hidden=2 * layer.hidden) for layer in small.layers)
+    return replace(small, layers=layers)
+
+
+def students(bench: Bench, small: Any, parent: Any, labels: str, tokens: int, seed: int) -> Any:
+    """Bits per byte of every kind of small model, by name."""
+    masks = stage_of(bench, "masks", tokens // 4, keep=0.5)
     rest = tokens - tokens // 4
+    plain, taught = (stage_of(bench, "core", tokens, labels=own) for own in (None, labels))
+    after, after_taught = (stage_of(bench, "core", rest, labels=own) for own in (None, labels))
     runs = {
-        "scratch": ([stage("core", tokens)], None, None),
-        "distilled": ([stage("core", tokens, labels=labels)], None, labels),
-        "pruned": ([masks, stage("core", rest)], parent, None),
-        "pruned, distilled": ([masks, stage("core", rest, labels=labels)], parent, labels),
+        "scratch": ([plain], None, None),
+        "distilled": ([taught], None, labels),
+        "pruned": ([masks, after], parent, None),
+        "pruned, distilled": ([masks, after_taught], parent, labels),
     }
-    found = {"parent": bits(parent)}
+    found = {}
     for name, (stages, start, own) in runs.items():
-        shape = wide if start is not None else small
+        shape = small if start is None else start.shape
         found[name] = bits(bench.train(name, seed, shape, stages, start, own))
     return found
 
@@ -131,10 +126,13 @@ def main() -> int:
     arguments = parser.parse_args()
     os.makedirs(arguments.to, exist_ok=True)
 
+    from pipelines.amounts import parse_count
     from pipelines.training_data import held_out_texts
     from tokenizer.model import Tokenizer
     from tokenizer.shard_set import ShardSet
     from trainer import compute
+    from trainer.labels import write_labels
+    from trainer.shape import preset
 
     compute.start(arguments.to)
     tokenizer = Tokenizer.load(os.path.join(arguments.tokenizer, "tokenizer.model"))
@@ -142,8 +140,15 @@ def main() -> int:
         ShardSet.open(arguments.shards), tokenizer, held_out_texts(arguments.shards, tokenizer),
         Path(arguments.to),
     )  # fmt: skip
-    found = [one_seed(bench, arguments, seed) for seed in range(arguments.seeds)]
-    print(json.dumps(found))
+    small = preset("1m", tokenizer.vocab_size)
+    budget = parse_count(arguments.parent_tokens, "--parent-tokens")
+    parent = bench.train("parent", 0, widened(small), [stage_of(bench, "core", budget)])
+    labels = str(bench.folder / "labels")
+    write_labels(parent, bench.shards, labels)
+    tokens = parse_count(arguments.tokens, "--tokens")
+    found = [
+        students(bench, small, parent, labels, tokens, seed) for seed in range(arguments.seeds)
+    ]
     for name in found[0]:
         values = [one[name] for one in found]
         gaps = [one[name] - one["scratch"] for one in found]
