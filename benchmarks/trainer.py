@@ -1,12 +1,17 @@
-"""The trainer beside a model of nanoGPT's kind on torch: tokens a second and peak memory, as ratios.
+"""The trainer beside a model of nanoGPT's kind on torch: tokens a second, peak memory, as ratios.
 
     python benchmarks/trainer.py --torch-python PATH [--rounds 9] [--threads 2]
 
 One step of each in turn, in one run, so that the machine's mood hits all alike: the preset ``15m``
 in f32 and with bf16 compute, and GPT-2's decoder with the same width, layers, heads, window,
 vocabulary and batch (``trainer_torch.py``), all with AdamW. The first third of the rounds does not
-count; a figure is the median of the rest, and a ratio the median of the rounds' ratios. ``--torch-
-python`` is the interpreter of an environment with torch; without it our own rows alone are made.
+count; a figure is the median of the rest, and a ratio the median of the rounds' ratios. On a busy
+machine prefer ``--threads 1`` and its CPU seconds: threads that wait for one another in turns are
+slowed the most, and those of OpenMP count their waiting as CPU. ``--torch-python`` is the
+interpreter of an environment with torch; without it our own rows alone are made.
+
+Torch's products come from MKL, which leaves AVX-512 unused on processors that are not Intel's; ours
+use what is there. ``processor`` says which.
 
 Then how long the first step takes, compilation included, in a fresh process: with an empty folder
 of compiled programs, and with what that left there.
@@ -94,17 +99,17 @@ def take_turns(workers: dict[str, Worker], rounds: int) -> dict[str, list[dict[s
 
 
 def report(found: dict[str, list[dict[str, Any]]], base: str) -> None:
-    print(
-        f"{'':28} {'tokens/s':>9} {'ratio':>6} {'from':>6} {'to':>6} {'CPU s/step':>11} {'peak GB':>8}"
-    )
+    """A line for each worker; ratios of speed are to ``base`` in the same round."""
+    heads = ("tokens/s", "ratio", "least", "most", "CPU s/step", "CPU ratio", "peak GB")
+    base_cpu = median(row["cpu"] for row in found[base])
+    print(" " * 28 + "".join(f"{head:>12}" for head in heads))
     for name, rows in found.items():
-        ratios = sorted(b["seconds"] / r["seconds"] for r, b in zip(rows, found[base], strict=True))
+        ratios = [b["seconds"] / r["seconds"] for r, b in zip(rows, found[base], strict=True)]
         speed = TOKENS / median(row["seconds"] for row in rows)
         cpu = median(row["cpu"] for row in rows)
-        peak = rows[-1]["peak"] / 1e9
         print(
-            f"{name:28} {speed:9.0f} {median(ratios):6.2f} {ratios[0]:6.2f} {ratios[-1]:6.2f} "
-            f"{cpu:11.2f} {peak:8.2f}"
+            f"{name:28}{speed:12.0f}{median(ratios):12.2f}{min(ratios):12.2f}{max(ratios):12.2f}"
+            f"{cpu:12.2f}{base_cpu / cpu:12.2f}{rows[-1]['peak'] / 1e9:12.2f}"
         )
 
 
@@ -121,17 +126,20 @@ def first_steps(threads: int) -> None:
 
 
 def features() -> str:
-    """What of the processor matters here, as Linux names it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    """The maker and what of the processor matters here, as Linux names them."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    maker = next((line.split()[-1] for line in lines if line.startswith("vendor_id")), "unknown")
+    for line in lines:
         if line.lower().startswith(("flags", "features")):
-            return " ".join(name for name in FEATURES if name in line.split())
-    return "unknown"
+            return " ".join([maker, *(name for name in FEATURES if name in line.split())])
+    return maker
 
 
 def has_torch(python: str | None) -> bool:
     if python is None:
         print(
-            "no --torch-python: our own rows alone; give the interpreter of an environment with torch"
+            "our own rows alone: the peer needs torch; give --torch-python, the interpreter of an "
+            "environment that has it"
         )
         return False
     try:
@@ -152,6 +160,8 @@ def main() -> None:
     if args.worker:
         work(args.worker, args.threads, args.cache)
         return
+    if args.rounds < 1 or args.threads < 1:
+        parser.error("--rounds and --threads must be at least 1")
     print(f"processor: {features()}; {args.threads} threads, {TOKENS} tokens a step")
     workers = {PEER: peer(args.torch_python, args.threads)} if has_torch(args.torch_python) else {}
     workers |= {OURS: ours("f32", args.threads), BF16: ours("bf16", args.threads)}
