@@ -85,10 +85,11 @@ def _forward(
 
 
 def _backward(block: int, saved: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array, None]:
-    """Gradients, a block of queries at a time, with keys before queries.
+    """Gradients, a block of queries at a time.
 
-    XLA's CPU backend is slow where it contracts over the first dimension of both; that way round
-    only one of the five products does.
+    XLA's CPU backend is slow where a product contracts over the first dimension of both factors, as
+    the gradients of keys and values do over queries. The narrow factor is transposed beforehand,
+    and the result, as narrow, afterwards.
     """
     q, k, v, segments, out, logsum = saved
     delta = (out.astype(jnp.float32) * g.astype(jnp.float32)).sum(-1, keepdims=True)
@@ -104,19 +105,25 @@ def _backward(block: int, saved: tuple[Array, ...], g: Array) -> tuple[Array, Ar
             a[:, :, :, start:end].reshape(batch, kv_heads, group * (end - start), -1)
             for a in (q, g, logsum, delta)
         )
-        allowed = _allowed(segments, start, end).swapaxes(1, 2)[:, None]
-        scores = product("bksd,bkqd->bksq", keys, own) * scale
-        weights = jnp.exp(scores - sums.swapaxes(2, 3))
-        weights = jnp.where(jnp.tile(allowed, (1, 1, 1, group)), weights, 0.0)
-        dv = dv.at[:, :, :end].add(product("bksq,bkqd->bksd", weights.astype(g.dtype), g_own))
-        dweights = product("bksd,bkqd->bksq", values, g_own)
-        dscores = (weights * (dweights - deltas.swapaxes(2, 3)) * scale).astype(q.dtype)
-        dk = dk.at[:, :, :end].add(product("bksq,bkqd->bksd", dscores, own))
-        # Without the barrier the compiler turns the product around again.
-        turned = jax.lax.optimization_barrier(product("bksd,bksq->bkdq", keys, dscores))
-        dqs.append(turned.swapaxes(2, 3).reshape(batch, kv_heads, group, end - start, head))
+        allowed = jnp.tile(_allowed(segments, start, end)[:, None], (1, 1, group, 1))
+        scores = product("bkqd,bksd->bkqs", own, keys) * scale
+        weights = jnp.where(allowed, jnp.exp(scores - sums), 0.0)
+        dweights = product("bkqd,bksd->bkqs", g_own, values)
+        dscores = (weights * (dweights - deltas) * scale).astype(q.dtype)
+        dv = dv.at[:, :, :end].add(_over_queries(weights.astype(g.dtype), g_own))
+        dk = dk.at[:, :, :end].add(_over_queries(dscores, own))
+        dq = product("bkqs,bksd->bkqd", dscores, keys)
+        dqs.append(dq.reshape(batch, kv_heads, group, end - start, head))
     dq = jnp.concatenate(dqs, 3)
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None
+
+
+def _over_queries(weights: Array, x: Array) -> Array:
+    """(..., queries, keys) and (..., queries, head) to (..., keys, head), in f32."""
+    # Without the barriers the compiler turns the product around again.
+    turned = jax.lax.optimization_barrier(x.swapaxes(2, 3))
+    found = jnp.einsum("bkdq,bkqs->bkds", turned, weights, preferred_element_type=jnp.float32)
+    return jax.lax.optimization_barrier(found).swapaxes(2, 3)
 
 
 _attend.defvjp(_forward, _backward)

@@ -127,12 +127,13 @@ def _forward(
         logits = logits_of(h, embedding)
         trained, plain = _sums(logits, own, share, z_loss)
         dlogits = _gradient(logits, own, share, z_loss).astype(h.dtype)
-        dembedding = carry[2] + product_over_tokens(h, dlogits).T
+        dembedding = carry[2] + product_over_tokens(h, dlogits)
         return (carry[0] + trained, carry[1] + plain, dembedding), dlogits @ embedding
 
-    start = (jnp.float32(0), jnp.float32(0), jnp.zeros(embedding.shape, jnp.float32))
+    # The sum is kept as the products come, (width, vocabulary), and transposed once.
+    start = (jnp.float32(0), jnp.float32(0), jnp.zeros(embedding.T.shape, jnp.float32))
     (trained, plain, dembedding), dhidden = jax.lax.scan(one, start, (hidden, targets))
-    return (trained, plain), (dhidden, dembedding.astype(embedding.dtype))
+    return (trained, plain), (dhidden, dembedding.T.astype(embedding.dtype))
 
 
 def _gradient(logits: Array, targets: Targets, share: float, z_loss: float) -> Array:
