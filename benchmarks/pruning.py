@@ -5,6 +5,7 @@
 FOLDER holds shards with documents set aside. One **parent**, the 1m preset with twice its
 feed-forward width, is trained with ``--parent-tokens``. For each seed, with the dimensions of the
 preset:
+
 * **scratch**: the preset from drawn weights, with ``--tokens``;
 * **distilled**: the preset from drawn weights, with ``--tokens`` and the parent's labels;
 * **pruned**: the parent, masks learned over a quarter of ``--tokens`` that keep half of its

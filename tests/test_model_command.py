@@ -117,8 +117,14 @@ def test_a_damaged_model_is_named(trained_run, tmp_path, capsys, name, content, 
         (["--tasks", "none"], "none: [Errno 2]"),
         (["--prompt", ""], "the prompt is empty; give a word to go on from"),
         (["--prompt", "a", "--prompt-tokens", "0"], "--prompt-tokens is 0; it must be at least 1"),
-        (["--prompt", "a", "--temperature", "-1"], "a temperature of -1.0; it must be a number from 0"),
-        (["--prompt", "a", "--temperature", "nan"], "a temperature of nan; it must be a number from 0"),
+        (
+            ["--prompt", "a", "--temperature", "-1"],
+            "a temperature of -1.0; it must be a number from 0",
+        ),
+        (
+            ["--prompt", "a", "--temperature", "nan"],
+            "a temperature of nan; it must be a number from 0",
+        ),
         (["--prompt", "a", "--sequence-length", "0"], "windows of 0 tokens; at least 2"),
     ],
 )
