@@ -70,7 +70,7 @@ class Model:
         cache_bits: int = 16, kernels: str | None = None, keep: int = KEPT,
     ) -> None:  # fmt: skip
         """As ``load``."""
-        threads = threads or _processors()
+        threads = _processors() if threads is None else threads
         if not 1 <= threads <= MAX_THREADS:
             raise ValueError(f"{threads} threads; there can be 1 to {MAX_THREADS}")
         self.contents, self.tokenizer, self.shape = contents, contents.tokenizer, contents.shape
