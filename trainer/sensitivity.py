@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,11 +66,11 @@ class Calibration:
             rise += float(sums.loss) - float(sums.teacher_loss)
         return Lost(divergence / self._count, rise / self._count)
 
-    def energy(self) -> dict[str, NDArray[np.float64]]:
+    def energy(self) -> dict[str, NDArray[Any]]:
         """The mean square of each input of each linear map, (in,): how much an error in a weight
         of that input shifts the output."""
         run = jax.jit(partial(_energy, shape=self.shape))
-        total: dict[str, NDArray[np.float64]] = {}
+        total: dict[str, NDArray[Any]] = {}
         tokens = 0.0
         for part in self._parts:
             found, count = run(self._params, part)
@@ -78,7 +79,7 @@ class Calibration:
                 total[name] = total.get(name, 0.0) + np.asarray(value, np.float64)
         return {name: value / tokens for name, value in total.items()}
 
-    def fisher(self, seen: Callable[[int], None] | None = None) -> dict[str, NDArray[np.float32]]:
+    def fisher(self, seen: Callable[[int], None] | None = None) -> dict[str, NDArray[Any]]:
         """The mean squared gradient of a window's loss by each weight, (out, in): the diagonal of
         Fisher's information, as SqueezeLLM (arXiv 2306.07629, section 4.1) takes it."""
         run = jax.jit(partial(_squared, shape=self.shape))
