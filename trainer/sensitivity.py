@@ -51,6 +51,7 @@ class Calibration:
         if not count:
             raise ValueError("the calibration windows have no token to predict")
         self._count = count
+        self.tokens = sum(part.tokens.size for part in self._parts)
         run = jax.jit(partial(hidden_states, shape=shape))
         self._taught = [np.asarray(run(self._params, windows=part)) for part in self._parts]
         self._compare = jax.jit(partial(_compare, shape=shape))
