@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save_file
+
+from runtime.tensors import TensorFileError, decode, encode
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -98,7 +98,7 @@ def write_adapter(
                 half = value.astype(np.float16)
             if not np.isfinite(half).all():
                 raise AdapterError(f"{name}: factors that are not finite in 16 bits")
-            arrays[_key(name, letter)] = np.ascontiguousarray(half)
+            arrays[_key(name, letter)] = half
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -126,7 +126,8 @@ def write_adapter(
     temporary = f"{folder.rstrip('/')}.writing"
     shutil.rmtree(temporary, ignore_errors=True)
     os.makedirs(temporary)
-    save_file(arrays, os.path.join(temporary, WEIGHTS), metadata={"format": "pt"})
+    with open(os.path.join(temporary, WEIGHTS), "wb") as out:
+        out.write(encode(arrays, {"format": "pt"}))
     with open(os.path.join(temporary, CONFIG), "w", encoding="utf-8") as handle:
         json.dump(config, handle, indent=1, sort_keys=True, allow_nan=False)
         handle.write("\n")
@@ -158,8 +159,8 @@ def read_adapter(
     path = os.path.join(folder, WEIGHTS)
     content = _content(path, MAX_BYTES)
     try:
-        tensors = dict(deserialize(content))  # type: ignore[no-untyped-call]
-    except (SafetensorError, ValueError) as error:
+        tensors = decode(content)
+    except TensorFileError as error:
         raise AdapterError(f"{path} is damaged: {error}") from None
     factors = _factors(path, tensors)
     rank = _rank(path, factors)
@@ -232,32 +233,20 @@ def _alpha(folder: str, config: Mapping[str, Any]) -> float:
     return float(alpha)
 
 
-def _factors(path: str, tensors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _factors(path: str, tensors: Mapping[str, Floats]) -> dict[str, tuple[Floats, Floats]]:
     halves: dict[str, dict[str, Floats]] = {}
-    for key, entry in tensors.items():
+    for key, value in tensors.items():
         match = _KEY.fullmatch(key)
         if match is None or match[2] not in _NAMES:
             raise AdapterError(f"{path} has {key}, which is no factor of a linear map")
         name = f"layers.{match[1]}.{_NAMES[match[2]]}"
-        halves.setdefault(name, {})[match[3]] = _floats(path, key, entry)
+        if not np.isfinite(value).all():
+            raise AdapterError(f"{path}: {key} holds numbers that are not finite")
+        halves.setdefault(name, {})[match[3]] = value
     for name, own in halves.items():
         if own.keys() != {"A", "B"}:
             raise AdapterError(f"{path} has one factor of {name}, and lacks the other")
     return {name: (own["A"], own["B"]) for name, own in sorted(halves.items())}
-
-
-def _floats(path: str, key: str, entry: Mapping[str, Any]) -> Floats:
-    kind, data = entry["dtype"], entry["data"]
-    if kind == "BF16":
-        # The upper half of an f32.
-        found = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-    elif kind in ("F16", "F32"):
-        found = np.frombuffer(data, "<f2" if kind == "F16" else "<f4")
-    else:
-        raise AdapterError(f"{path}: {key} is of type {kind}; F32, F16 or BF16 are read")
-    if not np.isfinite(found).all():
-        raise AdapterError(f"{path}: {key} holds numbers that are not finite")
-    return found.astype(np.float32).reshape(entry["shape"])
 
 
 def _check(path: str, factors: Factors, matrices: Mapping[str, tuple[int, int]]) -> None:

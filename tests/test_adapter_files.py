@@ -109,7 +109,7 @@ def rewrite(folder: Path, **changes: np.ndarray | None) -> None:
         ({"0_self_attn_q_proj_lora_B": None}, "lacks the other"),
         ({"0_self_attn_q_proj_lora_A": np.ones((5, 48), np.float16)}, r"\(rank, in\)"),
         ({"0_self_attn_q_proj_lora_A": np.full((4, 48), np.nan, np.float32)}, "not finite"),
-        ({"0_self_attn_q_proj_lora_A": np.ones((4, 48), np.int32)}, "of type I32"),
+        ({"0_self_attn_q_proj_lora_A": np.ones((4, 48), np.int32)}, "of type 'I32'"),
         ({"0_self_attn_q_proj_lora_A": np.ones((4, 47), np.float32)}, r"matrix of \(32, 47\)"),
     ],
 )
