@@ -79,8 +79,8 @@ def test_the_loss_and_its_gradient_are_those_of_its_formula():
         found = distilled(h, own, Teacher(taught, theirs), ids, weights, 0.7)
         return 2 * found.objective, found
 
-    (value, parts), gradient = jax.value_and_grad(formula, has_aux=True)(hidden)
-    (twice, sums), own_gradient = jax.value_and_grad(ours, has_aux=True)(hidden)
+    (value, parts), gradient = jax.jit(jax.value_and_grad(formula, has_aux=True))(hidden)
+    (twice, sums), own_gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(hidden)
     np.testing.assert_allclose(twice, 2 * value, rtol=1e-5)
     np.testing.assert_allclose([sums.divergence, sums.loss], parts, rtol=1e-5)
     np.testing.assert_allclose(own_gradient, 2 * gradient, atol=1e-5)
@@ -116,18 +116,20 @@ def test_energy_is_the_mean_square_of_inputs_without_padding(small):
 def test_fisher_is_the_mean_square_of_a_windows_gradient(small):
     model, _, stream = small
     batch = {name: value[:3] for name, value in next(iter(stream)).items()}
-    found = Calibration(model.params, SHAPE, batch).fisher()["layers.1.up"]
+    found = Calibration(model.params, SHAPE, batch).fisher()["layers.0.up"]
+
+    @jax.jit
+    @jax.grad
+    def gradient(own, windows):
+        params = {**jax.tree.map(jnp.asarray, model.params), "layers.0.up": own}
+        hidden = hidden_states(params, SHAPE, windows)
+        targets = next_tokens(windows.tokens, windows.segments)
+        return loss_sum(hidden, params["embedding"], targets, z_loss=0.0)[0]
+
     wanted = np.zeros_like(found)
     for row in range(3):
         windows = Windows(*(jnp.asarray(batch[name][row : row + 1]) for name in Windows._fields))
-        targets = next_tokens(windows.tokens, windows.segments)
-
-        def loss(own, windows=windows, targets=targets):
-            params = {**model.params, "layers.1.up": own}
-            hidden = hidden_states(params, SHAPE, windows)
-            return loss_sum(hidden, params["embedding"], targets, z_loss=0.0)[0]
-
-        wanted += np.asarray(jax.grad(loss)(jnp.asarray(model.params["layers.1.up"]))).T ** 2 / 3
+        wanted += np.asarray(gradient(model.params["layers.0.up"], windows)).T ** 2 / 3
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-8)
 
 
@@ -159,16 +161,19 @@ def test_measured_losses_choose_better_than_chance(small, palettes, choices):
         changed = {name: palettes[name][width].dequantized().T for name, width in widths.items()}
         return calibration.lost(changed).divergence
 
-    found = lost(allocate(choices, 3.5))
+    found = lost(allocate(choices, 3.0))
     drawn = np.random.default_rng(4)
-    for _ in range(4):
+    others = []
+    for _ in range(6):
         # The same model, each matrix with another's losses.
         order = drawn.permutation(len(choices))
         shuffled = [
             Choice(own.name, own.weights, own.bits, choices[other].loss)
             for own, other in zip(choices, order, strict=True)
         ]
-        assert found < lost(allocate(shuffled, 3.5))
+        others.append(lost(allocate(shuffled, 3.0)))
+    assert found <= min(others)
+    assert found < 0.95 * np.mean(others)
 
 
 def test_windows_with_nothing_to_predict_are_refused(small):
@@ -247,18 +252,17 @@ def test_an_adapter_changes_nothing_before_it_is_trained_and_adds_its_product_af
     factors = recover.draw(SHAPE, 4, 1)
     student = recover.adapter_student(factors, model.params)
 
-    def hidden(own, apply):
-        return hidden_states(own, SHAPE, windows, apply=apply)
-
-    plain = hidden_states(model.params, SHAPE, windows)
-    began = hidden({**model.params, **student.trained}, recover.adapted)
+    hidden = jax.jit(lambda own: hidden_states(own, SHAPE, windows))
+    adapted = jax.jit(lambda own: hidden_states(own, SHAPE, windows, apply=recover.adapted))
+    plain = hidden(model.params)
+    began = adapted({**model.params, **student.trained})
     np.testing.assert_array_equal(plain, began)
     drawn = np.random.default_rng(0)
     moved = {k: v + 0.1 * drawn.standard_normal(v.shape).astype("f")
              for k, v in student.trained.items()}  # fmt: skip
-    after = hidden({**model.params, **moved}, recover.adapted)
+    after = adapted({**model.params, **moved})
     merged = recover.merged(model.params, recover.trained_factors(moved))
-    np.testing.assert_allclose(after, hidden_states(merged, SHAPE, windows), atol=2e-4)
+    np.testing.assert_allclose(after, hidden(merged), atol=2e-4)
     assert float(jnp.abs(after - plain).max()) > 0.1
 
 
@@ -275,13 +279,11 @@ def test_factors_are_drawn_by_name():
         recover.draw(SHAPE, 17, 0)
 
 
-@pytest.mark.parametrize("rank", [8, 16])
-def test_recovery_lies_between_the_float_and_the_quantized_model(small, palettes, tuned, rank):
-    """The claim of accuracy-recovery adapters, on windows that no step was trained on last."""
+def test_recovery_lies_between_the_float_and_the_quantized_model(small, palettes, tuned):
     model, calibration, stream = small
     base = {**model.params, **{name: own.dequantized().T for name, own in tuned.items()}}
-    student = recover.adapter_student(recover.draw(SHAPE, rank, 0), base)
-    stage = learning(recover.optimizer(0.01))
+    student = recover.adapter_student(recover.draw(SHAPE, 8, 0), base)
+    stage = learning(recover.optimizer(0.003))
     told: list[dict] = []
     trained = distill(SHAPE, model.params, student, stage, iter(stream), told.append)
     assert trained.keys() == student.trained.keys()
@@ -299,4 +301,4 @@ def test_data_that_ends_early_is_an_error(small):
     student = recover.adapter_student(recover.draw(SHAPE, 8, 0), model.params)
     two = [next(iter(stream)) for _ in range(2)]
     with pytest.raises(ValueError, match="ended after 2 of 50 steps"):
-        distill(SHAPE, model.params, student, learning(recover.optimizer()), iter(two))
+        distill(SHAPE, model.params, student, learning(recover.optimizer(0.003)), iter(two))
