@@ -23,6 +23,7 @@ FLAGS = (
 )  # fmt: skip
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1")
 CACHE_VARIABLE = "CIDERMILL_CACHE"
+SANITIZE_VARIABLE = "CIDERMILL_SANITIZE"
 SECONDS = 600
 
 
@@ -79,13 +80,16 @@ def compile_to(folder: Path, flags: Sequence[str] = FLAGS) -> Path:
     return target
 
 
-def library(*, sanitize: bool = False) -> Path:
+def library() -> Path:
     """The library: that of the installed package, or one compiled into the user's cache.
+
+    With ``CIDERMILL_SANITIZE=1`` in the environment one that checks every address and every sum;
+    the process must have been started with the compiler's libasan preloaded.
 
     Raises:
       NoLibrary: there is none and none can be made.
     """
-    flags = (*FLAGS, *SANITIZE) if sanitize else FLAGS
+    flags = (*FLAGS, *SANITIZE) if os.environ.get(SANITIZE_VARIABLE) == "1" else FLAGS
     shipped = SOURCES / name_of(flags)
     if shipped.exists():
         return shipped

@@ -1,4 +1,4 @@
-"""Keys and values of what a model has read: blocks of 16 tokens through all layers.
+"""Keys and values of what a model has read: blocks of 64 tokens through all layers.
 
 A block that is full never changes again, so that sequences with the same beginning share it.
 """
@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.shape import ROWS, Shape
+from runtime.shape import Shape
+
+BLOCK = 64
+"""Tokens of a block."""
 
 BITS = (16, 8)
 """Of a number in the cache: IEEE half precision, or whole numbers with a scale a head and token."""
@@ -18,7 +21,7 @@ BITS = (16, 8)
 
 def part_bytes(head: int, bits: int) -> int:
     """Bytes of one head's keys (or values) in a block."""
-    return head * ROWS + 4 * ROWS if bits == 8 else head * ROWS * 2
+    return head * BLOCK + 4 * BLOCK if bits == 8 else head * BLOCK * 2
 
 
 def block_bytes(shape: Shape, bits: int) -> int:
@@ -50,13 +53,13 @@ class Sequence:
     def grow(self, ids: list[int]) -> None:
         """Make room for ids, whose keys and values the engine is about to write."""
         self.ids.extend(ids)
-        while len(self.blocks) * ROWS < len(self.ids):
+        while len(self.blocks) * BLOCK < len(self.ids):
             self.blocks.append(new_block(self.shape, self.bits))
 
     def beginning(self, length: int) -> Sequence:
         """A sequence of the first ``length`` tokens: full blocks are shared, the last is copied."""
-        blocks = self.blocks[: -(-length // ROWS)]
-        if length % ROWS:
+        blocks = self.blocks[: -(-length // BLOCK)]
+        if length % BLOCK:
             copy = new_block(self.shape, self.bits)
             copy[:] = blocks[-1]
             blocks = [*blocks[:-1], copy]

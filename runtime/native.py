@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_ssize_t, c_void_p
 from typing import Any
 
@@ -113,6 +114,7 @@ class NativeEngine(Engine):
           kernels: a set by name (scalar, avx2, avxvnni, avx512, neon); else the best there is.
         """
         super().__init__(contents, context=context, cache_bits=cache_bits)
+        self._process = os.getpid()
         self._library = load()
         name = kernels.encode() if kernels else None
         if not self._library.cider_kernels(name):
@@ -138,7 +140,8 @@ class NativeEngine(Engine):
             raise MemoryError(f"no room for an engine of {threads} threads and {context} tokens")
 
     def __del__(self) -> None:
-        if getattr(self, "_engine", None):
+        # A process that was forked has none of the threads that would be waited for.
+        if getattr(self, "_engine", None) and self._process == os.getpid():
             self._library.cider_engine_free(self._engine)
             self._engine = None
 

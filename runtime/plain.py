@@ -7,10 +7,12 @@ key after the other.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.cache import Sequence, part_bytes
+from runtime.cache import BLOCK, Sequence, part_bytes
 from runtime.engine import F32, Engine, Step, Steps
 from runtime.file import Contents
 from runtime.layout import Packed, integers, row
@@ -110,38 +112,44 @@ class _View:
         middle = start + self.part
         return content[start:middle], content[middle : middle + self.part]
 
+    def _keys(self, part: NDArray[np.uint8]) -> NDArray[Any]:
+        """A block's keys as they lie: (sixteens, head, 16)."""
+        dtype = np.float16 if self.sequence.bits == 16 else np.int8
+        return part.view(dtype)[: self.head * BLOCK].reshape(-1, self.head, ROWS)
+
+    def _values(self, part: NDArray[np.uint8]) -> NDArray[Any]:
+        dtype = np.float16 if self.sequence.bits == 16 else np.int8
+        return part.view(dtype)[: self.head * BLOCK].reshape(BLOCK, self.head)
+
+    def _scales(self, part: NDArray[np.uint8]) -> F32:
+        return part[self.head * BLOCK :].view(np.float32)
+
     def put(self, position: int, keys: F32, values: F32) -> None:
         """Write a token's keys and values, each (kv_heads, head)."""
-        block, slot = divmod(position, ROWS)
-        size = self.head * ROWS
+        block, slot = divmod(position, BLOCK)
         for kv in range(self.layer.kv_heads):
             key, value = self._parts(block, kv)
-            if self.sequence.bits == 16:
-                key.view(np.float16).reshape(self.head, ROWS)[:, slot] = keys[kv]
-                value.view(np.float16).reshape(ROWS, self.head)[slot] = values[kv]
-                continue
-            codes, scales = quantize(np.stack([keys[kv], values[kv]]))
-            key[:size].view(np.int8).reshape(self.head, ROWS)[:, slot] = codes[0]
-            value[:size].view(np.int8).reshape(ROWS, self.head)[slot] = codes[1]
-            key[size:].view(np.float32)[slot], value[size:].view(np.float32)[slot] = scales
+            codes: Any = (keys[kv], values[kv])
+            if self.sequence.bits == 8:
+                codes, scales = quantize(np.stack(codes))
+                self._scales(key)[slot], self._scales(value)[slot] = scales
+            self._keys(key)[slot // ROWS, :, slot % ROWS] = codes[0]
+            self._values(value)[slot] = codes[1]
 
     def get(self, kv: int, count: int) -> tuple[F32, F32]:
-        """The first ``count`` keys and values of a head, rounded up to blocks: (keys, head)."""
+        """The first ``count`` keys and values of a head, rounded up to 16: (keys, head)."""
         found: tuple[list[F32], list[F32]] = ([], [])
-        size = self.head * ROWS
-        for block in range(-(-count // ROWS)):
+        for block in range(-(-count // BLOCK)):
             key, value = self._parts(block, kv)
-            if self.sequence.bits == 16:
-                keys = key.view(np.float16).reshape(self.head, ROWS).T.astype(np.float32)
-                values = value.view(np.float16).reshape(ROWS, self.head).astype(np.float32)
-            else:
-                codes = key[:size].view(np.int8).reshape(self.head, ROWS).T
-                keys = codes * key[size:].view(np.float32)[:, None]
-                codes = value[:size].view(np.int8).reshape(ROWS, self.head)
-                values = codes * value[size:].view(np.float32)[:, None]
+            keys = self._keys(key).transpose(0, 2, 1).reshape(BLOCK, self.head).astype(np.float32)
+            values = self._values(value).astype(np.float32)
+            if self.sequence.bits == 8:
+                keys = keys * self._scales(key)[:, None]
+                values = values * self._scales(value)[:, None]
             found[0].append(keys)
             found[1].append(values)
-        return np.concatenate(found[0]), np.concatenate(found[1])
+        end = -(-count // ROWS) * ROWS
+        return np.concatenate(found[0])[:end], np.concatenate(found[1])[:end]
 
 
 def attend(q: F32, view: _View, positions: I32) -> F32:
@@ -180,12 +188,12 @@ def multiply(packed: Packed, weights: F32, values: F32, scales: F32) -> F32:
         acc += (values[:, at : at + EXACT] @ weights[at : at + EXACT]).astype(np.int64)
     found = acc.astype(np.float32)
     if packed.bits == 8:
-        found = found * packed.affine * scales[:, None]
-        return found
+        plain: F32 = found * packed.affine * scales[:, None]
+        return plain
     scale, offset = (np.repeat(packed.affine[:, part], ROWS) for part in (0, 1))
     sums = values.sum(1, dtype=np.float64).astype(np.float32)
-    found = (found * scale + offset * sums[:, None]) * scales[:, None]
-    return found
+    shifted: F32 = (found * scale + offset * sums[:, None]) * scales[:, None]
+    return shifted
 
 
 def quantize(x: F32) -> tuple[F32, F32]:

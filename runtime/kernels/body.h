@@ -108,30 +108,56 @@ static void turn(float *x, const float *scale, float eps, const float *cos, cons
   }
 }
 
-/* A block's keys lie by number of the head, 16 keys side by side; its values one after the other. */
+/* A block's keys lie in sixteens: by number of the head, 16 keys side by side. Its values lie one
+ * after the other. In 8 bits the scales of all follow. */
 static void store_key(const float *x, int head, int bits, uint8_t *block, int slot) {
+  const ptrdiff_t at = (ptrdiff_t)(slot / ROWS) * ROWS * head + slot % ROWS;
   if (bits == 8) {
     int8_t values[MAX_HEAD];
     int32_t sum;
-    float *scales = (float *)(block + (size_t)head * ROWS);
+    float *scales = (float *)(block + (size_t)head * BLOCK);
     quantize(x, head, values, &scales[slot], &sum);
-    for (int i = 0; i < head; i++) ((int8_t *)block)[i * ROWS + slot] = values[i];
+    for (int i = 0; i < head; i++) ((int8_t *)block)[at + i * ROWS] = values[i];
   } else {
     uint16_t values[MAX_HEAD];
     for (int i = 0; i < head; i += 16) store_half(values + i, load(x + i));
-    for (int i = 0; i < head; i++) ((uint16_t *)block)[i * ROWS + slot] = values[i];
+    for (int i = 0; i < head; i++) ((uint16_t *)block)[at + i * ROWS] = values[i];
   }
 }
 
 static void store_value(const float *x, int head, int bits, uint8_t *block, int slot) {
   if (bits == 8) {
     int32_t sum;
-    float *scales = (float *)(block + (size_t)head * ROWS);
+    float *scales = (float *)(block + (size_t)head * BLOCK);
     quantize(x, head, (int8_t *)block + slot * head, &scales[slot], &sum);
   } else {
     for (int i = 0; i < head; i += 16)
       store_half((uint16_t *)block + slot * head + i, load(x + i));
   }
+}
+
+/* Sixteen keys (or values) of the cache as floats, in the order in which they lie. */
+INLINE void widen(const attention *a, size_t part, int place, int values, float *to) {
+  const uint8_t *block = a->blocks[place / BLOCK] + part;
+  const int slot = place % BLOCK, count = a->head * ROWS;
+  if (a->bits == 8) {
+    const int8_t *from = (const int8_t *)block + (ptrdiff_t)slot * a->head;
+    const float *scales = (const float *)(block + (size_t)a->head * BLOCK) + slot;
+    const lanes scale = load(scales);
+    for (int i = 0; i < count; i += 16)
+      store(to + i, times(load_bytes(from + i), values ? all(scales[i / a->head]) : scale));
+  } else {
+    const uint16_t *from = (const uint16_t *)block + (ptrdiff_t)slot * a->head;
+    for (int i = 0; i < count; i += 16) store(to + i, load_half(from + i));
+  }
+}
+
+/* What is soon read: blocks lie apart, and no processor looks there by itself. */
+INLINE void ahead(const attention *a, size_t part, int place) {
+  if (place >= a->limit[a->count - 1]) return;
+  const size_t size = (size_t)a->head * ROWS * (size_t)a->bits / 8;
+  const uint8_t *next = a->blocks[place / BLOCK] + part + place % BLOCK / ROWS * size;
+  for (size_t line = 0; line < size; line += 64) __builtin_prefetch(next + line);
 }
 
 /* Scores of 16 keys with `n` queries. */
@@ -179,22 +205,19 @@ INLINE void softmax(float *scores, int limit) {
 
 static void attend(const attention *a) {
   const int head = a->head, last = a->limit[a->count - 1];
-  float wide[MAX_HEAD * ROWS];
+  float wide[MAX_HEAD * ROWS] __attribute__((aligned(64)));
   int active = 0;
   for (int place = 0; place < last; place += ROWS) {
-    const uint8_t *block = a->blocks[place / ROWS] + a->keys;
-    if (a->bits == 8) {
-      const lanes scale = load((const float *)(block + (size_t)head * ROWS));
-      for (int d = 0; d < head; d++)
-        store(wide + d * ROWS, times(load_bytes((const int8_t *)block + d * ROWS), scale));
-    } else {
-      for (int d = 0; d < head; d++)
-        store(wide + d * ROWS, load_half((const uint16_t *)block + d * ROWS));
-    }
+    ahead(a, a->keys, place + 3 * ROWS);
+    widen(a, a->keys, place, 0, wide);
     while (a->limit[active] <= place) active++;
     int i = active;
     for (; i + 4 <= a->count; i += 4) score(4, wide, a, i, place);
-    for (; i < a->count; i++) score(1, wide, a, i, place);
+    switch (a->count - i) {
+      case 3: score(3, wide, a, i, place); break;
+      case 2: score(2, wide, a, i, place); break;
+      case 1: score(1, wide, a, i, place);
+    }
   }
   for (int i = 0; i < a->count; i++) {
     softmax(a->scores + i * a->stride, a->limit[i]);
@@ -202,18 +225,8 @@ static void attend(const attention *a) {
   }
   active = 0;
   for (int place = 0; place < last; place += ROWS) {
-    const uint8_t *block = a->blocks[place / ROWS] + a->values;
-    const int here = last - place < ROWS ? last - place : ROWS;
-    if (a->bits == 8) {
-      const float *scales = (const float *)(block + (size_t)head * ROWS);
-      for (int j = 0; j < here; j++)
-        for (int d = 0; d < head; d += 16)
-          store(wide + j * head + d,
-                times(load_bytes((const int8_t *)block + j * head + d), all(scales[j])));
-    } else {
-      for (int j = 0; j < here * head; j += 16)
-        store(wide + j, load_half((const uint16_t *)block + j));
-    }
+    ahead(a, a->values, place + 3 * ROWS);
+    widen(a, a->values, place, 1, wide);
     while (a->limit[active] <= place) active++;
     for (int i = active; i < a->count; i++) {
       const int keys = a->limit[i] - place < ROWS ? a->limit[i] - place : ROWS;

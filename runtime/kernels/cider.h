@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 enum {
-  ROWS = 16,          /* rows that share a table, and keys of a block of the cache */
+  ROWS = 16,          /* rows that share a table, and keys that are scored at a time */
+  BLOCK = 64,         /* tokens of a block of the cache */
   COLUMNS = 32,       /* columns of a step */
   MAX_HEAD = 256,     /* numbers of a head */
   MAX_QUERIES = 32,   /* queries that attend at a time */
@@ -38,7 +39,7 @@ typedef struct {
   const float *query[MAX_QUERIES];   /* (head), scaled */
   float *out[MAX_QUERIES];           /* (head) */
   int limit[MAX_QUERIES];            /* keys that a query sees */
-  const uint8_t *const *blocks;      /* of ROWS keys each */
+  const uint8_t *const *blocks;      /* of BLOCK keys each */
   size_t keys, values;               /* where in a block the head's keys and values lie */
   float *scores;                     /* (count, stride) */
   ptrdiff_t stride;                  /* at least the last limit, rounded up to ROWS */
@@ -68,7 +69,7 @@ const kernels *cider_kernels(const char *name);
 
 /* Bytes of a head's keys (or values) in a block. */
 static inline size_t cache_part(int head, int bits) {
-  return bits == 8 ? (size_t)head * ROWS + ROWS * sizeof(float) : (size_t)head * ROWS * 2;
+  return bits == 8 ? (size_t)head * BLOCK + BLOCK * sizeof(float) : (size_t)head * BLOCK * 2;
 }
 
 #if defined(__x86_64__) || defined(__i386__)

@@ -199,12 +199,12 @@ static void turn(worker *w, const layer *l, size_t place, int t, int kv) {
   const float *cos = w->job->cos + (ptrdiff_t)position * head / 2;
   const float *sin = w->job->sin + (ptrdiff_t)position * head / 2;
   const size_t part = cache_part(head, m->cache_bits);
-  uint8_t *block = w->job->blocks[t][position / ROWS] + place + (size_t)kv * 2 * part;
+  uint8_t *block = w->job->blocks[t][position / BLOCK] + place + (size_t)kv * 2 * part;
   float *key = e->k + ((ptrdiff_t)t * l->kv_heads + kv) * head;
   w->k->turn(key, l->k_norm, m->norm_eps, cos, sin, head, 1.0f);
-  w->k->store_key(key, head, m->cache_bits, block, position % ROWS);
+  w->k->store_key(key, head, m->cache_bits, block, position % BLOCK);
   w->k->store_value(e->v + ((ptrdiff_t)t * l->kv_heads + kv) * head, head, m->cache_bits,
-                    block + part, position % ROWS);
+                    block + part, position % BLOCK);
   for (int i = 0; i < each; i++)
     w->k->turn(e->q + ((ptrdiff_t)t * l->heads + kv * each + i) * head, l->q_norm, m->norm_eps,
                cos, sin, head, m->query_factor);

@@ -1,0 +1,326 @@
+"""A quantized model that is ready to run: logits, embeddings, generation, likelihoods.
+
+    model = Model.load("m.cider")
+    for piece in model.generate("The tide", tokens=64, temperature=0):
+        print(piece.text, end="")
+
+Whatever is computed for a text does not depend, to the last bit, on what else is in a batch, on
+the number of threads, or on what was kept of an earlier call.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from collections.abc import Sequence as Listed
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.build import NoLibrary
+from runtime.cache import Sequence, shared
+from runtime.engine import Engine
+from runtime.file import Contents, read
+from runtime.native import NativeEngine
+from runtime.plain import PlainEngine
+from runtime.sampling import MAX_TOKENS, Sampling, choose
+from runtime.streaming import TextStream
+from tokenizer.special import EOS_ID
+
+CONTEXT = 4096
+WINDOW = 512
+"""Tokens of a window when texts are scored."""
+SCORED_TOKENS = 4096
+"""Tokens that are scored at a time: their caches are held together."""
+KEPT = 8
+"""Sequences whose caches are kept for texts that begin alike."""
+MAX_THREADS = 256
+NUMPY = "numpy"
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that a model has added to the prompt of a number; ``end`` says why it is the last:
+    ``eos``, ``stop`` (a stop string) or ``length``."""
+
+    prompt: int
+    text: str
+    end: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A text's nats by token, from its second on: (tokens - 1,), and where the model's own choice
+    was the token: (tokens - 1,)."""
+
+    nats: F32
+    first: NDArray[np.bool_]
+
+
+class Model:
+    """A model's file, mapped, and an engine for it. Threads may share it; they take turns."""
+
+    def __init__(
+        self, contents: Contents, *, threads: int | None = None, context: int = CONTEXT,
+        cache_bits: int = 16, kernels: str | None = None, keep: int = KEPT,
+    ) -> None:  # fmt: skip
+        """As ``load``."""
+        threads = _processors() if threads is None else threads
+        if not 1 <= threads <= MAX_THREADS:
+            raise ValueError(f"{threads} threads; there can be 1 to {MAX_THREADS}")
+        self.contents, self.tokenizer, self.shape = contents, contents.tokenizer, contents.shape
+        self._options = {"context": context, "cache_bits": cache_bits}
+        self._threads, self._kernels, self._keep = threads, kernels, keep
+        self._lock = threading.Lock()
+        self._kept: list[Sequence] = []
+        self._engine, self._process = self._new_engine(), os.getpid()
+
+    @classmethod
+    def load(
+        cls, path: str, *, threads: int | None = None, context: int = CONTEXT,
+        cache_bits: int = 16, kernels: str | None = None, keep: int = KEPT, verify: bool = True,
+    ) -> Model:  # fmt: skip
+        """Map a model's file and make it ready.
+
+        Args:
+          threads: default: as many as there are processors for this process.
+          context: tokens of the longest text.
+          cache_bits: of keys and values: 16 (half precision) or 8 (with a scale each).
+          kernels: a set by name, or ``numpy``; default: the best for this processor.
+          keep: sequences whose caches are kept for later prompts that begin alike.
+          verify: compare the digests of all weights, see ``runtime.file.read``.
+
+        Raises:
+          CiderFileError: the file is none of ours or damaged.
+          NoLibrary: ``kernels`` was asked for and cannot be had.
+          OSError, ValueError: it cannot be opened; an option is out of bounds.
+        """
+        return cls(
+            read(path, verify=verify), threads=threads, context=context, cache_bits=cache_bits,
+            kernels=kernels, keep=keep,
+        )  # fmt: skip
+
+    @property
+    def context(self) -> int:
+        """Tokens of the longest text."""
+        return self._options["context"]
+
+    @property
+    def kernels(self) -> str:
+        """What the numbers are computed with: a set of kernels, or ``numpy``."""
+        return self._engine.name
+
+    def logits(self, ids: Listed[int]) -> F32:
+        """Logits of what follows each of some ids, from the beginning: (ids, vocabulary)."""
+        with self._lock:
+            return self._ready().logits([(self._new(), list(ids))], every=True)
+
+    def embeddings(self, texts: Listed[str]) -> F32:
+        """Means over the tokens of what the last norm gives: (texts, width). No token, all 0."""
+        found = np.zeros((len(texts), self.shape.width), np.float32)
+        with self._lock:
+            engine = self._ready()
+            for number, text in enumerate(texts):
+                ids = self._encode(text)
+                if ids:
+                    hidden = engine.hidden([(self._new(), ids)])
+                    found[number] = hidden.mean(0, dtype=np.float64)
+        return found
+
+    def score(self, texts: Listed[str], *, window: int = WINDOW) -> list[Scored]:
+        """How unlikely each text is, in nats by token; the first token of a text is given.
+
+        A text longer than a window is cut in pieces that overlap by half a window, and of each
+        piece but the first only the later half counts, as when the model was trained.
+
+        Args:
+          window: tokens, from 2 to the context.
+        """
+        return self.score_ids([self._encode(text) for text in texts], window=window)
+
+    def score_ids(self, texts: Listed[list[int]], *, window: int = WINDOW) -> list[Scored]:
+        """``score`` for texts that are ids already."""
+        if not 2 <= window <= self.context:
+            raise ValueError(f"windows of {window} tokens; they have 2 to {self.context}")
+        nats = [np.zeros(max(0, len(ids) - 1), np.float32) for ids in texts]
+        first = [np.zeros(max(0, len(ids) - 1), np.bool_) for ids in texts]
+        for group in _groups([p for n, ids in enumerate(texts) for p in _pieces(n, ids, window)]):
+            targets = [[*piece.ids[1:], -1] for piece in group]
+            with self._lock:
+                found = self._ready().nats([(self._new(), piece.ids) for piece in group], targets)
+            place = 0
+            for piece in group:
+                skip, count = piece.counted - piece.start, len(piece.ids)
+                to = slice(piece.counted, piece.start + count - 1)
+                cut = slice(place + skip, place + count - 1)
+                nats[piece.text][to], first[piece.text][to] = found[0][cut], found[1][cut]
+                place += count
+        return [Scored(a, b) for a, b in zip(nats, first, strict=True)]
+
+    def generate(
+        self, prompts: str | Listed[str], *, tokens: int = 128, stop: Listed[str] = (),
+        sampling: Sampling | None = None,
+    ) -> Iterator[Piece]:  # fmt: skip
+        """Go on with one or several texts, all of them at a time; yields text as it comes.
+
+        Args:
+          tokens: at most so many for each prompt; also the context ends a text.
+          stop: texts that end a continuation and do not belong to it.
+
+        Raises:
+          ValueError: a prompt has no token or does not fit the context, or an option is out of
+            bounds. All of it before the first piece.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not 1 <= tokens <= MAX_TOKENS:
+            raise ValueError(f"{tokens} tokens to add; there can be 1 to {MAX_TOKENS}")
+        texts = []
+        for number, prompt in enumerate(prompts):
+            ids = self._encode(prompt)
+            if not 1 <= len(ids) < self.context:
+                raise ValueError(
+                    f"a prompt of {len(ids)} tokens; with this context it has 1 to "
+                    f"{self.context - 1}"
+                )
+            texts.append(_Text(number, ids, TextStream(self.tokenizer, stop)))
+        return self._generate(texts, tokens, sampling or Sampling())
+
+    def complete(
+        self, prompts: Listed[str], *, tokens: int = 128, stop: Listed[str] = (),
+        sampling: Sampling | None = None,
+    ) -> list[str]:  # fmt: skip
+        """What ``generate`` adds to each prompt, as a whole."""
+        found = [""] * len(prompts)
+        for piece in self.generate(prompts, tokens=tokens, stop=stop, sampling=sampling):
+            found[piece.prompt] += piece.text
+        return found
+
+    def _generate(self, texts: list[_Text], tokens: int, how: Sampling) -> Iterator[Piece]:
+        randoms = [how.stream(text.number) for text in texts]
+        sequences = [self._begin(text.ids) for text in texts]
+        going = [(s, text.ids[len(s) :], text) for s, text in zip(sequences, texts, strict=True)]
+        while going:
+            with self._lock:
+                logits = self._ready().logits([(sequence, new) for sequence, new, _ in going])
+            left = []
+            for row, (sequence, _, text) in zip(logits, going, strict=True):
+                seen = np.array(text.ids + text.added, np.int64)
+                number = choose(row, seen, how, randoms[text.number])
+                piece = text.take(number, tokens, self.context)
+                if piece.text or piece.end:
+                    yield piece
+                if piece.end:
+                    self._remember(sequence)
+                else:
+                    left.append((sequence, [number], text))
+            going = left
+
+    def _begin(self, ids: list[int]) -> Sequence:
+        """A sequence that has as much of a prompt's beginning as was kept. The last token is always
+        computed: its logits are wanted."""
+        with self._lock:
+            best = max(self._kept, key=lambda kept: shared(kept.ids, ids), default=None)
+            if best is None:
+                return self._new()
+            return best.beginning(min(shared(best.ids, ids), len(ids) - 1))
+
+    def _remember(self, sequence: Sequence) -> None:
+        """Keep a sequence that no one goes on with; it takes the place of its own beginning."""
+        if not self._keep:
+            return
+        with self._lock:
+            others = [kept for kept in self._kept if shared(kept.ids, sequence.ids) < len(kept)]
+            self._kept = [*others, sequence][-self._keep :]
+
+    def _new(self) -> Sequence:
+        return Sequence(self.shape, self._options["cache_bits"])
+
+    def _encode(self, text: str) -> list[int]:
+        found: list[int] = self.tokenizer.encode(text).tolist()
+        return found
+
+    def _ready(self) -> Engine:
+        """The engine. A process that was forked from another has none of its threads."""
+        if self._process != os.getpid():
+            self._engine, self._process = self._new_engine(), os.getpid()
+        return self._engine
+
+    def _new_engine(self) -> Engine:
+        if self._kernels == NUMPY:
+            return PlainEngine(self.contents, **self._options)
+        try:
+            return NativeEngine(
+                self.contents, threads=self._threads, kernels=self._kernels, **self._options
+            )
+        except NoLibrary as error:
+            if self._kernels is not None:
+                raise
+            print(f"cidermill: {error}; numpy computes instead, many times slower", file=sys.stderr)
+            return PlainEngine(self.contents, **self._options)
+
+
+@dataclass
+class _Text:
+    """A prompt that is being continued."""
+
+    number: int
+    ids: list[int]
+    stream: TextStream
+    added: list[int] = field(default_factory=list)
+
+    def take(self, number: int, tokens: int, context: int) -> Piece:
+        """What one more id gives."""
+        if number == EOS_ID:
+            return Piece(self.number, self.stream.end(), "eos")
+        self.added.append(number)
+        text = self.stream.add(number)
+        if self.stream.stopped:
+            return Piece(self.number, text, "stop")
+        if len(self.added) == tokens or len(self.ids) + len(self.added) >= context:
+            return Piece(self.number, text + self.stream.end(), "length")
+        return Piece(self.number, text)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A piece of a text: its ids, where it begins, and the first place that counts."""
+
+    text: int
+    ids: list[int]
+    start: int
+    counted: int
+
+
+def _pieces(number: int, ids: list[int], window: int) -> Iterator[_Window]:
+    counted = 0
+    while counted < len(ids) - 1:
+        start = max(0, counted - window // 2)
+        end = min(len(ids), start + window)
+        yield _Window(number, ids[start:end], start, counted)
+        counted = end - 1
+
+
+def _groups(pieces: list[_Window]) -> Iterator[list[_Window]]:
+    group: list[_Window] = []
+    tokens = 0
+    for piece in pieces:
+        if group and tokens + len(piece.ids) > SCORED_TOKENS:
+            yield group
+            group, tokens = [], 0
+        group.append(piece)
+        tokens += len(piece.ids)
+    if group:
+        yield group
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    try:
+        return min(MAX_THREADS, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on every system
+        return min(MAX_THREADS, os.cpu_count() or 1)
