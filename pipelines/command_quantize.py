@@ -113,6 +113,8 @@ def _quantize(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, model)
     target = _target(arguments, folder)
     quantizing.runtime_shape(model.shape)
+    if settings.bits is not None:
+        quantizing.check_bits(model.shape, settings.bits)
     shards = ShardSet.open(arguments.shards)
     stream = quantizing.Stream(arguments.shards, model, shards.length, settings)
     for note in stream.notes:
@@ -153,7 +155,6 @@ class _Run:
         model, settings = self.model, self.settings
         self._add("float", 32.0, self._float_bytes, dict(model.params))
         weights, lost = self._quantized()
-        bits = settings.bits is not None
         if settings.tune_tokens:
             # A file of what is not tuned is as large, but for nothing.
             untuned = quantizing.dequantized(model, weights)
@@ -174,6 +175,9 @@ class _Run:
             self._add("quantized", mean, size, untuned)
         stored = quantizing.dequantized(model, tuned)
         self._add("tables tuned" if untuned is not None else "quantized", mean, size, stored)
+        if self._judge is not None:
+            with self._timed("judging"):
+                self._told("in the runtime", mean, size, self._judge.in_runtime(self.target))
         self._tell_matrices(contents, lost, {
             name: own.bits if isinstance(own, Palette) else 8 for name, own in tuned.items()
         })  # fmt: skip
@@ -183,7 +187,6 @@ class _Run:
             "model": model.card["weights_sha256"],
             "base": contents.digest,
             "data": self.stream.identity,
-            "palettes": bits,
             "settings": asdict(settings),
         }
         self.report.measured = {"seconds": self._seconds}
@@ -231,13 +234,18 @@ class _Run:
 
     def _add(self, name: str, bits: float, size: int, params: Any) -> None:
         from pipelines.quantize_report import Variant
-        from pipelines.quantizing import perplexity
 
         if self._judge is None:
             self.report.variants.append(Variant(name, bits, size))
             return
         with self._timed("judging"):
             found = self._judge(name, params)
+        self._told(name, bits, size, found)
+
+    def _told(self, name: str, bits: float, size: int, found: Any) -> None:
+        from pipelines.quantize_report import Variant
+        from pipelines.quantizing import perplexity
+
         self.report.variants.append(
             Variant(name, bits, size, perplexity(found), found.total.per_byte)
         )

@@ -21,15 +21,17 @@ from runtime.allocate import Choice, allocate
 from runtime.file import Contents, read, write
 from runtime.kmeans import palettize
 from runtime.layout import ALIGNMENT, TOP, sizes, snapped
+from runtime.model import CONTEXT
+from runtime.model import Model as RuntimeModel
 from runtime.palette import WIDTHS, Palette, RowInt8, quantize_rows
-from runtime.shape import Shape
+from runtime.shape import Shape, matrices
 from tokenizer.reader import Batch
 from trainer import recover, tune_tables
 from trainer.bits import Judgement, Text, judge
 from trainer.distill import Student, distill
 from trainer.model import linear_names
 from trainer.model_files import Model
-from trainer.scoring import Scorer
+from trainer.scoring import Ids, Scored, Scorer
 from trainer.sensitivity import Calibration, Lost, sensitivity
 from trainer.shape import Shape as TrainedShape
 from trainer.stages import Stage
@@ -139,6 +141,19 @@ def stored_bits(rows: int, columns: int, bits: int) -> int:
     """Bits of a matrix in a file: codes, tables, and what aligns these."""
     codes, tables, affine = sizes(rows, columns, bits)
     return 8 * (codes + sum(-(-part // ALIGNMENT) * ALIGNMENT for part in (tables, affine)))
+
+
+def check_bits(shape: TrainedShape, bits: float) -> None:
+    """Raises ``AllocationError`` where no widths reach a mean, before anything is measured."""
+    nothing = dict.fromkeys(WIDTHS, 0.0)
+    allocate(
+        [
+            Choice(name, dims[0] * dims[1], {w: stored_bits(*dims, w) for w in WIDTHS}, nothing)
+            for name, dims in matrices(runtime_shape(shape)).items()
+            if name != EMBEDDING
+        ],
+        bits,
+    )
 
 
 def measure(model: Model, calibration: Calibration, importance: str, bar: Bar) -> Measured:
@@ -268,7 +283,7 @@ class Judge:
     """What variants of one model are worth on the same documents."""
 
     def __init__(self, model: Model, texts: Sequence[Text], length: int, bar: Bar) -> None:
-        self._scorer = Scorer(model.params, model.shape, length)
+        self._scorer, self._length = Scorer(model.params, model.shape, length), length
         self._texts, self._bar = texts, bar
         self._tokens = sum(len(text.ids) for text in texts)
 
@@ -277,6 +292,24 @@ class Judge:
         self._scorer.use(params)
         with self._bar(f"judging {name}", self._tokens) as seen:
             return judge(self._scorer, self._texts, seen)
+
+    def in_runtime(self, path: str) -> Judgement:
+        """Score a file as the runtime computes it, with activations in 8 bits."""
+        model = RuntimeModel.load(path, context=max(self._length, CONTEXT))
+
+        def scores(
+            sequences: Sequence[Ids], seen: Callable[[int], None] | None = None
+        ) -> list[Scored]:
+            found = []
+            for ids in sequences:
+                own = model.score_ids([ids.tolist()], window=self._length)[0]
+                found.append(Scored(own.nats, own.first))
+                if seen is not None:
+                    seen(len(ids))
+            return found
+
+        with self._bar("judging in the runtime", self._tokens) as seen:
+            return judge(scores, self._texts, seen)
 
 
 def thinned(texts: Sequence[Text], tokens: int | None) -> list[Text]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +39,12 @@ class Endless:
         return {}
 
 
-def trained(folder: Path) -> tuple[Path, Model, ShardSet]:
-    """The folder of a run with the model and the shards."""
+@functools.cache
+def trained() -> tuple[Path, Model, ShardSet]:
+    """The folder of a run, its model and its shards; made once a process, and changed by no
+    test."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
     shards = write_text_shards(folder / "shards", texts=40)
     learning = stage(steps=4 * STEPS, batch=ROWS, optimizer=Optimizer(rate=0.03))
     training(

@@ -27,9 +27,9 @@ from trainer.tune_tables import Table, look_up, table_student, tuned_tables
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> tuple[Model, Calibration, Endless]:
+def small() -> tuple[Model, Calibration, Endless]:
     """A trained model, windows to measure on, and a stream to train on."""
-    _, model, shards = trained(tmp_path_factory.mktemp("small"))
+    _, model, shards = trained()
     batch = next(iter(WindowReader(shards, seed=9, batch=65)))
     return model, Calibration(model.params, SHAPE, batch), Endless(shards, seed=50)
 
