@@ -69,8 +69,12 @@ def compile_to(folder: Path, flags: Sequence[str] = FLAGS) -> Path:
     temporary = folder / f"{target.name}.{os.getpid()}.writing"
     sources = [str(path) for path in sorted(SOURCES.glob("*.c"))]
     command = [*compiler, *flags, "-o", str(temporary), *sources, "-lm"]
+    # What is preloaded for this process, as the sanitizers' library, is not for the compiler.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS)
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=SECONDS, env=environment
+        )
         os.replace(temporary, target)
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().split("\n")[0]

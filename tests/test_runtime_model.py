@@ -1,0 +1,307 @@
+"""A quantized model as a whole: what it computes, draws and gives out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models_here import a_model
+from numpy_twin import T, rms, rope
+from tokenizers_here import ROOT, own_texts, small_tokenizer
+
+from pipelines.cli import main
+from runtime.build import NoLibrary
+from runtime.file import read
+from runtime.layout import unpack
+from runtime.model import Model
+from runtime.sampling import FIRST_TEXT, Sampling, candidates, choose
+from runtime.streaming import TextStream
+from tokenizer.special import EOS_ID
+
+GREEDY = Sampling(temperature=0)
+PROMPTS = ["The tide", "Grüße aus", "def f(x):", "The tide is high, and the boats"]
+
+
+def model(**options):
+    return Model.load(a_model(), **{"threads": 1, "context": 256, **options})
+
+
+def float_logits(contents, ids):
+    """The model in 64 bits, spelled out, with weights as the file holds them."""
+    weights = {name: unpack(p).dequantized() for name, p in contents.matrices.items()}
+    w = {name: T(value.T) for name, value in weights.items()}
+    scale = {name: T(value) for name, value in contents.vectors.items()}
+    shape, eps = contents.shape, contents.shape.norm_eps
+    x = T(weights["embedding"]).at(np.array(ids)).view(1, len(ids), shape.width)
+    unseen = np.triu(np.ones((len(ids), len(ids)), bool), 1)
+    positions = np.arange(len(ids))[None]
+    for n, layer in enumerate(shape.layers):
+        own = f"layers.{n}."
+        h = rms(x, scale[own + "attention_norm"], eps)
+        q, k, v = (
+            (h @ w[own + part]).view(1, len(ids), -1, shape.head).swap(1, 2) for part in "qkv"
+        )
+        q = rope(rms(q, scale[own + "q_norm"], eps), positions, shape.rope_base)
+        k = rope(rms(k, scale[own + "k_norm"], eps), positions, shape.rope_base)
+        group = np.repeat(np.arange(layer.kv_heads), layer.heads // layer.kv_heads)
+        k, v = k.at(np.s_[:, group]), v.at(np.s_[:, group])
+        seen = ((q @ k.swap(2, 3)) * shape.head**-0.5).exp() * ~unseen
+        mixed = (seen * seen.sum(-1).power(-1)) @ v
+        x = x + mixed.swap(1, 2).view(1, len(ids), -1) @ w[own + "o"]
+        h = rms(x, scale[own + "ffn_norm"], eps)
+        gate = h @ w[own + "gate"]
+        x = x + (gate * ((gate * -1).exp() + 1).power(-1) * (h @ w[own + "up"])) @ w[own + "down"]
+    last = rms(x, scale["norm"], eps)
+    return (last @ w["embedding"]).data[0], last.data[0]
+
+
+@pytest.mark.parametrize(("bits", "bound"), [(16, 0.045), (8, 0.05)])
+def test_logits_are_those_of_a_float_model_with_the_same_weights(bits, bound):
+    """The bound is what activations of 8 bits cost: the root mean square of the difference over
+    that of the logits."""
+    contents = read(a_model())
+    ids = small_tokenizer().encode(own_texts()[0][:300]).tolist()
+    wanted, hidden = float_logits(contents, ids)
+    found = model(cache_bits=bits)
+    error = found.logits(ids) - wanted
+    assert np.sqrt((error**2).mean()) < bound * np.sqrt((wanted**2).mean())
+    mean = found.embeddings([small_tokenizer().decode(ids)])[0]
+    assert np.abs(mean - hidden.mean(0)).max() < bound * np.abs(hidden).max()
+    shifted = wanted - np.log(np.exp(wanted).sum(1, keepdims=True))
+    nats = found.score_ids([ids], window=256)[0].nats
+    assert abs(nats.mean() + shifted[np.arange(len(ids) - 1), ids[1:]].mean()) < 0.02
+
+
+def test_greedy_text_is_the_same_for_any_threads_batch_and_cache():
+    wanted = model().complete(PROMPTS, tokens=24, sampling=GREEDY)
+    assert len(set(wanted)) == len(wanted)
+    assert model(threads=2).complete(PROMPTS, tokens=24, sampling=GREEDY) == wanted
+    assert model(kernels="numpy").complete(PROMPTS[:2], tokens=24, sampling=GREEDY) == wanted[:2]
+    one = model(threads=2)
+    for prompt, text in zip(PROMPTS, wanted, strict=True):
+        assert one.complete([prompt], tokens=24, sampling=GREEDY) == [text]
+    # Once more, with all that was kept; and from the middle of what was said.
+    for prompt, text in zip(PROMPTS, wanted, strict=True):
+        assert one.complete([prompt], tokens=24, sampling=GREEDY) == [text]
+
+
+def test_what_was_read_before_is_not_read_again(monkeypatch):
+    one = model(keep=2)
+    computed = []
+    forward = one._engine._forward
+
+    def counted(steps, job):
+        computed.append(len(job.ids))
+        forward(steps, job)
+
+    monkeypatch.setattr(one._engine, "_forward", counted)
+    text = own_texts()[0][:400]
+    count = len(small_tokenizer().encode(text))
+    first = one.complete([text], tokens=2, sampling=GREEDY)
+    assert computed == [count, 1]
+    assert one.complete([text], tokens=2, sampling=GREEDY) == first
+    assert computed == [count, 1, 1, 1]
+    longer = small_tokenizer().decode(small_tokenizer().encode(text).tolist()) + "\nmore"
+    one.complete([longer], tokens=1, sampling=GREEDY)
+    assert computed[-1] <= len(small_tokenizer().encode("\nmore")) + 1
+    # What two others have displaced is read anew.
+    one.complete(["x"], tokens=1)
+    one.complete(["y"], tokens=1)
+    one.complete([text], tokens=1)
+    assert computed[-1] == count
+
+
+def test_nats_are_the_same_alone_in_a_batch_and_for_any_threads():
+    texts = [text[:700] for text in own_texts()[:4]] + ["", "a", "two words"]
+    wanted = model().score(texts, window=64)
+    assert [len(s.nats) for s in wanted[4:6]] == [0, 0]
+    assert all(s.nats.min() > 0 for s in wanted[:4])
+    two = model(threads=2)
+    together = two.score(texts, window=64)
+    for text, a, b in zip(texts, wanted, together, strict=True):
+        alone = two.score([text], window=64)[0]
+        assert np.array_equal(a.nats, b.nats)
+        assert np.array_equal(a.nats, alone.nats)
+        assert np.array_equal(a.first, alone.first)
+
+
+def test_a_long_text_is_scored_in_windows_that_overlap_by_half():
+    ids = small_tokenizer().encode(own_texts()[0])[:100].tolist()
+    one = model()
+    found = one.score_ids([ids], window=32)[0]
+    assert len(found.nats) == 99
+    # The first window counts as a whole, the next one from its second half on.
+    assert np.array_equal(found.nats[:31], one.score_ids([ids[:32]], window=64)[0].nats)
+    assert np.array_equal(found.nats[31:46], one.score_ids([ids[15:47]], window=64)[0].nats[16:])
+    assert found.first[0] == (int(one.logits(ids[:1])[0].argmax()) == ids[1])
+
+
+def test_what_is_drawn_depends_on_the_seed_alone():
+    how = Sampling(seed=5, temperature=1.0, top_p=1)
+    first = model().complete(PROMPTS[:2], tokens=12, sampling=how)
+    assert model(threads=2).complete(PROMPTS[:2], tokens=12, sampling=how) == first
+    assert model().complete(PROMPTS[:1], tokens=12, sampling=how) == first[:1]
+    other = Sampling(seed=6, temperature=1.0, top_p=1)
+    assert model().complete(PROMPTS[:2], tokens=12, sampling=other) != first
+    same = model().complete([PROMPTS[0]] * 2, tokens=12, sampling=how)
+    assert same[0] != same[1]
+
+
+def test_pieces_join_to_the_text_and_say_how_it_ended():
+    one = model()
+    pieces = list(one.generate(PROMPTS[0], tokens=16, sampling=GREEDY))
+    text = "".join(piece.text for piece in pieces)
+    assert len(pieces) > 3
+    assert [piece.end for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+    assert pieces[-1].end == "length"
+    assert one.complete([PROMPTS[0]], tokens=16, sampling=GREEDY) == [text]
+    stop = text[5:8]
+    pieces = list(one.generate(PROMPTS[0], tokens=16, stop=[stop, "never"], sampling=GREEDY))
+    assert "".join(piece.text for piece in pieces) == text[: text.index(stop)]
+    assert pieces[-1].end == "stop"
+    full = list(model(context=32).generate(PROMPTS[0], tokens=500, sampling=GREEDY))
+    assert full[-1].end == "length"
+
+
+def test_options_out_of_bounds_are_refused_before_anything_is_said():
+    one = model()
+    for says, call in [
+        ("a prompt of 0 tokens", lambda: one.generate("")),
+        ("a prompt of .* tokens; .* 1 to 255", lambda: one.generate("x y " * 400)),
+        ("0 tokens to add", lambda: one.generate("x", tokens=0)),
+        ("an empty stop string", lambda: one.generate("x", stop=[""])),
+        ("windows of 1 tokens", lambda: one.score(["x"], window=1)),
+        ("not of the vocabulary, 0 to 1999", lambda: one.logits([2000])),
+        ("not of the vocabulary", lambda: one.logits([-1])),
+        ("goes on with no token", lambda: one.logits([])),
+        ("300 tokens; the context is 256", lambda: one.logits([70] * 300)),
+        ("0 threads", lambda: model(threads=0)),
+        ("a cache of 4 bits", lambda: model(cache_bits=4)),
+        ("a context of 0", lambda: model(context=0)),
+        ("a temperature of -1", lambda: Sampling(temperature=-1)),
+        ("a top_p of 0", lambda: Sampling(top_p=0)),
+        ("a top_k of -1", lambda: Sampling(top_k=-1)),
+        ("a min_p of 2", lambda: Sampling(min_p=2)),
+        ("a repetition_penalty of nan", lambda: Sampling(repetition_penalty=float("nan"))),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=says):
+            call()
+    with pytest.raises(NoLibrary, match="'abacus'"):
+        model(kernels="abacus")
+
+
+def scores_of(probabilities):
+    return np.log(np.array(probabilities, np.float64))
+
+
+@pytest.mark.parametrize(
+    ("how", "kept"),
+    [({}, [3, 1, 2, 0]), ({"top_k": 2}, [3, 1]), ({"top_p": 0.69}, [3, 1]),
+     ({"top_p": 0.71}, [3, 1, 2]), ({"min_p": 0.5}, [3, 1, 2]), ({"min_p": 0.51}, [3, 1]),
+     ({"top_k": 3, "top_p": 0.5}, [3, 1]), ({"temperature": 0.1, "top_p": 0.9}, [3])],
+)  # fmt: skip
+def test_what_the_bounds_leave(how, kept):
+    ids, weights = candidates(
+        scores_of([0.1, 0.3, 0.2, 0.4]), Sampling(**{"temperature": 1, "top_p": 1, **how})
+    )
+    assert ids.tolist() == kept
+    assert (np.diff(weights) <= 0).all()
+
+
+@given(st.lists(st.integers(-3, 3), min_size=2, max_size=40), st.integers(1, 40))
+def test_top_k_takes_equals_by_id(scores, k):
+    found, _ = candidates(np.array(scores, np.float64), Sampling(top_k=k, top_p=1))
+    wanted = sorted(range(len(scores)), key=lambda number: (-scores[number], number))[:k]
+    assert found.tolist() == wanted
+
+
+def test_shares_of_what_is_drawn_are_the_probabilities():
+    scores = np.full(FIRST_TEXT + 4, -50, np.float32)
+    scores[-4:] = scores_of([0.1, 0.3, 0.2, 0.4])
+    scores[2] = 99  # no text, never drawn
+    random = np.random.Generator(np.random.PCG64(0))
+    none = np.zeros(0, np.int64)
+    how = Sampling(temperature=1, top_p=1)
+    drawn = [choose(scores, none, how, random) - FIRST_TEXT for _ in range(4000)]
+    assert np.allclose(np.bincount(drawn) / 4000, [0.1, 0.3, 0.2, 0.4], atol=0.03)
+    scores[EOS_ID] = 98
+    assert choose(scores, none, GREEDY, random) == EOS_ID
+
+
+def test_the_penalty_makes_what_was_said_less_likely():
+    scores = np.full(FIRST_TEXT + 3, -50, np.float32)
+    scores[-3:] = [4, 3, -1]
+    seen = np.array([FIRST_TEXT, FIRST_TEXT, FIRST_TEXT + 2])
+    how = Sampling(temperature=0, repetition_penalty=2)
+    assert choose(scores, seen, how, how.stream(0)) == FIRST_TEXT + 1
+    scores[-3:] = [-4, -7, -3]
+    assert choose(scores, seen, how, how.stream(0)) == FIRST_TEXT + 2
+
+
+@given(text=st.text(max_size=30), stops=st.lists(st.text(min_size=1, max_size=3), max_size=2))
+def test_a_stream_gives_the_text_up_to_the_first_stop(text, stops):
+    stream = TextStream(small_tokenizer(), stops)
+    given_out = "".join(stream.add(int(n)) for n in small_tokenizer().encode(text)) + stream.end()
+    places = [text.find(stop) for stop in stops if stop in text]
+    assert given_out == text[: min(places, default=len(text))]
+
+
+def test_characters_of_many_bytes_come_whole():
+    stream = TextStream(small_tokenizer())
+    pieces = [stream.add(int(n)) for n in small_tokenizer().encode("\U0001f9ff\U0001f9ff")]
+    assert [piece for piece in pieces if piece] == ["\U0001f9ff", "\U0001f9ff"]
+    assert stream.end() == ""
+
+
+def test_a_forked_process_computes_with_threads_of_its_own():
+    code = (
+        "import os, sys\nfrom runtime.model import Model\n"
+        "m = Model.load(sys.argv[1], threads=2, context=64)\n"
+        "a = m.logits([70, 71]).tobytes()\n"
+        "child = os.fork()\n"
+        "if not child: os._exit(m.logits([70, 71]).tobytes() != a)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, a_model()], check=True, timeout=60, cwd=ROOT)
+
+
+def test_without_a_compiler_numpy_computes_and_says_so(tmp_path):
+    code = (
+        "import sys\nfrom runtime.model import Model\n"
+        "m = Model.load(sys.argv[1], threads=1, context=64)\nprint(m.kernels)"
+    )
+    environment = {**os.environ, "CC": "/no/compiler", "CIDERMILL_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, a_model()], check=True, capture_output=True, text=True,
+        env=environment, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout == "numpy\n"
+    assert done.stderr.count("\n") == 1
+    assert "numpy computes instead" in done.stderr
+
+
+def test_the_command_writes_the_text_of_the_model(capsys, monkeypatch):
+    own = model().complete(PROMPTS[:2], tokens=8, sampling=GREEDY)
+    command = ["generate", "--model", a_model(), "--tokens", "8", "--temperature", "0"]
+    assert main([*command, "--prompt", PROMPTS[0]]) == 0
+    assert capsys.readouterr().out == f"{PROMPTS[0]}{own[0]}\n"
+    assert main([*command, "--prompt", PROMPTS[0], "--prompt", PROMPTS[1]]) == 0
+    both = f"{PROMPTS[0]}{own[0]}\n--------\n{PROMPTS[1]}{own[1]}\n"
+    assert capsys.readouterr().out == both
+
+
+@pytest.mark.parametrize(
+    ("given_options", "says"),
+    [([], "nothing to go on from: give --prompt"), (["--prompt", "x", "--top-p", "2"], "top_p"),
+     (["--prompt", "x", "--model", f"{ROOT}/README.md"], "no model of `cidermill quantize`")],
+)  # fmt: skip
+def test_wrong_use_of_the_command_is_one_line(capsys, given_options, says):
+    assert main(["generate", "--model", a_model(), *given_options]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
