@@ -49,16 +49,14 @@ def mean_bits(choices: Sequence[Choice], widths: Mapping[str, int]) -> float:
 def allocate(choices: Sequence[Choice], target: float) -> dict[str, int]:
     """Widths by name whose losses sum to the least, at a mean of at most ``target`` bits a weight.
 
-    A width never counts as losing more than a smaller one of the same matrix, whatever chance has
-    measured. What is left of the budget widens matrices while one fits, so that the mean falls
-    short of the target by less than the smallest step that was left.
+    What is left of the budget widens matrices while one fits, whatever chance has measured of it,
+    so that the mean falls short of the target by less than the smallest step that was left.
 
     Raises:
       AllocationError: there is nothing to choose from, a loss is not finite, or even the smallest
         widths are above the target.
     """
-    if not choices:
-        raise AllocationError("there are no matrices to choose widths for")
+    _check(choices)
     weights = sum(choice.weights for choice in choices)
     least = sum(min(choice.bits.values()) for choice in choices)
     budget = math.floor(target * weights + 1e-6)
@@ -72,16 +70,13 @@ def allocate(choices: Sequence[Choice], target: float) -> dict[str, int]:
     return _fill(choices, widths, budget)
 
 
-def _losses(choice: Choice) -> dict[int, float]:
-    """Losses by width, none above that of a smaller width."""
-    found: dict[int, float] = {}
-    best = math.inf
-    for width in sorted(choice.loss):
-        if not math.isfinite(choice.loss[width]):
-            raise AllocationError(f"{choice.name} loses {choice.loss[width]} at {width} bits")
-        best = min(best, choice.loss[width])
-        found[width] = best
-    return found
+def _check(choices: Sequence[Choice]) -> None:
+    if not choices:
+        raise AllocationError("there are no matrices to choose widths for")
+    for choice in choices:
+        for width, loss in choice.loss.items():
+            if not math.isfinite(loss):
+                raise AllocationError(f"{choice.name} loses {loss} at {width} bits")
 
 
 def _knapsack(choices: Sequence[Choice], budget: int) -> dict[str, int]:
@@ -100,13 +95,12 @@ def _knapsack(choices: Sequence[Choice], budget: int) -> dict[str, int]:
     best = np.zeros(spare // unit + 1)
     taken = []
     for choice, own in zip(choices, extra, strict=True):
-        losses = _losses(choice)
-        widths = sorted(losses)
+        widths = sorted(choice.loss)
         tried = np.full((len(widths), len(best)), np.inf)
         for row, width in enumerate(widths):
             units = -(-own[width] // unit)
             if units < len(best):
-                tried[row, units:] = best[: len(best) - units] + losses[width]
+                tried[row, units:] = best[: len(best) - units] + choice.loss[width]
         # Of equal losses the smaller width.
         rows = tried.argmin(0)
         best = tried[rows, np.arange(len(best))]
@@ -127,11 +121,12 @@ def _fill(choices: Sequence[Choice], widths: Mapping[str, int], budget: int) -> 
         left = budget - sum(choice.bits[found[choice.name]] for choice in choices)
         steps = []
         for place, choice in enumerate(choices):
-            losses, now = _losses(choice), found[choice.name]
-            for width in losses:
+            now = found[choice.name]
+            for width in choice.loss:
                 cost = choice.bits[width] - choice.bits[now]
                 if width > now and 0 < cost <= left:
-                    steps.append(((losses[now] - losses[width]) / cost, -place, -width))
+                    gain = choice.loss[now] - choice.loss[width]
+                    steps.append((gain / cost, -place, -width))
         if not steps:
             return found
         _, place, width = max(steps)

@@ -61,6 +61,12 @@ def test_rows_of_eight_bits_are_within_half_a_step(matrix):
     assert found.stored_bits == 5 * 9 * 8 + 5 * 32
 
 
+def test_the_greatest_of_a_row_is_at_127():
+    found = quantize_rows(np.array([[0.5, -1.0, 0.1], [0, 0, 0], [6.35, 0.05, -0.02]], np.float32))
+    np.testing.assert_array_equal(found.values, [[64, -127, 13], [0, 0, 0], [127, 1, 0]])
+    np.testing.assert_allclose(found.scales, [1 / 127, 1, 0.05], rtol=1e-6)
+
+
 def test_rows_that_are_no_numbers_or_do_not_fit_are_refused():
     with pytest.raises(PaletteError, match="not finite"):
         quantize_rows(np.array([[1.0, np.nan]], np.float32))
