@@ -1,6 +1,6 @@
 """The command line: ``cidermill curate | why | report | recipes | benchmarks | tokenizer | pack
 | shards | stream | train
-| evaluate | export | label | generate``.
+| evaluate | export | label | quantize | generate``.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong use or unusable input; 3 documents were lost or
 invented; 130 interrupted. Errors are one line on standard error; with ``CIDERMILL_DEBUG=1`` in the
@@ -24,6 +24,7 @@ from pipelines import (
     command_generate,
     command_model,
     command_pack,
+    command_quantize,
     command_recipes,
     command_shards,
     command_stream,
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     command_stream.add_parser(commands)
     command_train.add_parser(commands)
     command_model.add_parser(commands)
+    command_quantize.add_parser(commands)
     command_generate.add_parser(commands)
     return top
 

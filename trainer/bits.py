@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from tokenizer.model import Tokenizer
 from tokenizer.model_proto import Kind
-from trainer.scoring import Ids, Scored, Scorer
+from trainer.scoring import Ids, Scored
 
 ALL = "all"
+
+Scores = Callable[[Sequence[Ids], Callable[[int], None] | None], list[Scored]]
+"""What a ``Scorer`` is called like: sequences of ids, and who is told of work done."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 
 def judge(
-    scorer: Scorer, texts: Sequence[Text], seen: Callable[[int], None] | None = None
+    scorer: Scores, texts: Sequence[Text], seen: Callable[[int], None] | None = None
 ) -> Judgement:
     """Score documents, and sum bits by source and language."""
     total = Bits()

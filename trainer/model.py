@@ -7,6 +7,7 @@ embedding shared with the output layer. Weights are (in, out).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -31,8 +32,16 @@ class Windows(NamedTuple):
     positions: Array
 
 
+Apply = Callable[[Params, str, Array], Array]
+"""How a linear map is applied: parameters, the name of its weight, and its input (..., in)."""
+
 LINEAR = ("q", "k", "v", "o", "gate", "up", "down")
 """The weights of a layer that are linear maps, by the last part of their names."""
+
+
+def linear_names(shape: Shape) -> list[str]:
+    """The weights of all linear maps, in the order in which a file lists them."""
+    return [name for name in shapes(shape) if name.rpartition(".")[2] in LINEAR]
 
 
 def shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -100,18 +109,25 @@ def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
 
 
+def plain(params: Params, name: str, x: Array) -> Array:
+    """The input times the weight of that name."""
+    return linear(x, params[name])
+
+
 def hidden_states(
     params: Params,
     shape: Shape,
     windows: Windows,
     masks: Params | None = None,
     layout: Layout | None = None,
+    apply: Apply = plain,
 ) -> Array:
     """What the last norm gives: (batch, tokens, width), in the type of the parameters.
 
     Args:
       masks: for pruning, ``layers.N`` to (hidden,), which the layer's hidden values are times.
       layout: where activations lie, if on more than one device.
+      apply: what is done at each linear map, where it is more than the product.
     """
     turn = rotary(windows.positions, shape.head, shape.rope_base)
     x = params["embedding"][windows.tokens]
@@ -119,37 +135,39 @@ def hidden_states(
         own = f"layers.{number}"
         x = x if layout is None else layout.residual(x)
         h = norm(x, params[f"{own}.attention_norm"], shape.norm_eps)
-        x = x + _attention(params, own, shape, h, windows.segments, turn, layout)
+        x = x + _attention(params, own, shape, h, windows.segments, turn, layout, apply)
         x = x if layout is None else layout.residual(x)
         h = norm(x, params[f"{own}.ffn_norm"], shape.norm_eps)
-        x = x + _ffn(params, own, h, None if masks is None else masks[own], layout)
+        x = x + _ffn(params, own, h, None if masks is None else masks[own], layout, apply)
     return norm(x, params["norm"], shape.norm_eps)
 
 
 def _attention(
     params: Params, own: str, shape: Shape, x: Array, segments: Array,
-    turn: tuple[Array, Array], layout: Layout | None,
+    turn: tuple[Array, Array], layout: Layout | None, apply: Apply,
 ) -> Array:  # fmt: skip
     batch, tokens, _ = x.shape
     kv_heads = params[f"{own}.k"].shape[1] // shape.head
 
     def heads(name: str) -> Array:
-        found = linear(x, params[f"{own}.{name}"])
+        found = apply(params, f"{own}.{name}", x)
         found = found.reshape(batch, tokens, -1, shape.head).transpose(0, 2, 1, 3)
         return found if layout is None else layout.heads(found, kv_heads)
 
     q = rotate(norm(heads("q"), params[f"{own}.q_norm"], shape.norm_eps), turn)
     k = rotate(norm(heads("k"), params[f"{own}.k_norm"], shape.norm_eps), turn)
     out = attend(q, k, heads("v"), segments)
-    return linear(out.transpose(0, 2, 1, 3).reshape(batch, tokens, -1), params[f"{own}.o"])
+    return apply(params, f"{own}.o", out.transpose(0, 2, 1, 3).reshape(batch, tokens, -1))
 
 
-def _ffn(params: Params, own: str, x: Array, mask: Array | None, layout: Layout | None) -> Array:
-    hidden = jax.nn.silu(linear(x, params[f"{own}.gate"])) * linear(x, params[f"{own}.up"])
+def _ffn(
+    params: Params, own: str, x: Array, mask: Array | None, layout: Layout | None, apply: Apply
+) -> Array:
+    hidden = jax.nn.silu(apply(params, f"{own}.gate", x)) * apply(params, f"{own}.up", x)
     hidden = hidden if layout is None else layout.hidden(hidden)
     if mask is not None:
         hidden = hidden * mask.astype(hidden.dtype)
-    return linear(hidden, params[f"{own}.down"])
+    return apply(params, f"{own}.down", hidden)
 
 
 def logits(params: Params, shape: Shape, windows: Windows) -> Array:

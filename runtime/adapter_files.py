@@ -1,0 +1,260 @@
+"""Adapters as PEFT keeps them, bound to the quantized model that they were trained on.
+
+A folder with ``adapter_model.safetensors`` and ``adapter_config.json`` (huggingface/peft). Beside
+PEFT's own fields the configuration holds the digest of the quantized base, and another base is
+refused: an adapter that undoes one palette's errors adds noise to any other. Modules have the names
+of Qwen3 in transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.tensors import TensorFileError, decode, encode
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+BASE = "cidermill_base_sha256"
+"""The field of the configuration that names the quantized base."""
+
+MAX_BYTES = 1 << 32
+MAX_CONFIG_BYTES = 1 << 20
+MAX_RANK = 512
+
+MODULES = {
+    "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj",
+    "o": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
+}  # fmt: skip
+_NAMES = {module: name for name, module in MODULES.items()}
+_KEY = re.compile(
+    r"base_model\.model\.model\.layers\.(0|[1-9]\d{0,3})\.(\w+\.\w+)\.lora_([AB])\.weight"
+)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+Floats = NDArray[np.float32]
+Factors = Mapping[str, tuple[Floats, Floats]]
+"""By the name of a weight, such as ``layers.0.q``: A (rank, in) and B (out, rank)."""
+
+
+class AdapterError(ValueError):
+    """A folder that holds no adapter for this model; the message names the file and the fault."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter: a linear map's output gains ``scale * B (A x)``.
+
+    Args:
+      factors: see ``Factors``; maps that it leaves alone are not among them.
+      scale: alpha / rank, or alpha / sqrt(rank) for rank-stabilised ones.
+      base: SHA-256 of the quantized model that it was trained on.
+      sha256: of the file of its weights.
+    """
+
+    factors: Factors
+    scale: float
+    base: str
+    sha256: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its factors in memory."""
+        return sum(a.nbytes + b.nbytes for a, b in self.factors.values())
+
+
+def write_adapter(
+    folder: str, factors: Factors, base: str, *, alpha: float | None = None,
+    base_name: str = "", facts: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write an adapter in 16 bits, whole or not at all; an earlier one of the folder is replaced.
+
+    Args:
+      factors: all of one rank.
+      base: SHA-256 of the quantized model.
+      alpha: the scale times the rank; without, the rank, so that the scale is 1.
+      facts: what else the configuration shall tell.
+
+    Raises:
+      AdapterError: factors that do not fit each other, are no known map's, or leave f16's range.
+    """
+    if not _DIGEST.fullmatch(base):
+        raise AdapterError(f"a base of digest {base!r}; it must be a SHA-256 in hex")
+    rank = _rank(folder, factors)
+    arrays = {}
+    for name, (a, b) in factors.items():
+        for letter, value in (("A", a), ("B", b)):
+            with np.errstate(over="ignore"):
+                half = value.astype(np.float16)
+            if not np.isfinite(half).all():
+                raise AdapterError(f"{name}: factors that are not finite in 16 bits")
+            arrays[_key(name, letter)] = half
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "revision": None,
+        "r": rank,
+        "lora_alpha": rank if alpha is None else alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted({MODULES[name.rpartition(".")[2]].partition(".")[2]
+                                  for name in factors}),
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "layers_to_transform": None,
+        "layers_pattern": None,
+        "modules_to_save": None,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "use_rslora": False,
+        "use_dora": False,
+        BASE: base,
+        **(facts or {}),
+    }  # fmt: skip
+    temporary = f"{folder.rstrip('/')}.writing"
+    shutil.rmtree(temporary, ignore_errors=True)
+    os.makedirs(temporary)
+    with open(os.path.join(temporary, WEIGHTS), "wb") as out:
+        out.write(encode(arrays, {"format": "pt"}))
+    with open(os.path.join(temporary, CONFIG), "w", encoding="utf-8") as handle:
+        json.dump(config, handle, indent=1, sort_keys=True, allow_nan=False)
+        handle.write("\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(temporary, folder)
+
+
+def read_adapter(
+    folder: str, base: str, matrices: Mapping[str, tuple[int, int]] | None = None
+) -> Adapter:
+    """Read an adapter for a quantized model.
+
+    Args:
+      base: the model's SHA-256.
+      matrices: (out, in) by name, which the factors must fit.
+
+    Raises:
+      AdapterError: there is none, it is damaged, of a kind that the runtime does not compute, or
+        was trained on another base.
+    """
+    config = _config(os.path.join(folder, CONFIG))
+    own = config.get(BASE)
+    if own != base:
+        told = f"is for the base {own[:16]}" if isinstance(own, str) else "names no quantized base"
+        raise AdapterError(
+            f"the adapter in {folder} {told}, and this model is {base[:16]}; an adapter works with "
+            "the quantized model that it was trained on alone"
+        )
+    path = os.path.join(folder, WEIGHTS)
+    content = _content(path, MAX_BYTES)
+    try:
+        tensors = decode(content)
+    except TensorFileError as error:
+        raise AdapterError(f"{path} is damaged: {error}") from None
+    factors = _factors(path, tensors)
+    rank = _rank(path, factors)
+    if matrices is not None:
+        _check(path, factors, matrices)
+    if config.get("r") != rank:
+        raise AdapterError(f"{path} is of rank {rank}, and {CONFIG} says {config.get('r')!r}")
+    divisor = math.sqrt(rank) if config.get("use_rslora") is True else rank
+    return Adapter(
+        factors, _alpha(folder, config) / divisor, base, hashlib.sha256(content).hexdigest()
+    )
+
+
+def _key(name: str, letter: str) -> str:
+    layer, _, own = name.rpartition(".")
+    if own not in MODULES or not re.fullmatch(r"layers\.\d+", layer):
+        raise AdapterError(f"an adapter on {name}, which is no linear map of a layer")
+    return f"base_model.model.model.{layer}.{MODULES[own]}.lora_{letter}.weight"
+
+
+def _rank(where: str, factors: Factors) -> int:
+    """The rank, the same for all."""
+    ranks: set[int] = set()
+    for name, (a, b) in factors.items():
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or 0 in (*a.shape, *b.shape):
+            raise AdapterError(
+                f"{where}: {name} has factors of {a.shape} and {b.shape}; they must be (rank, in) "
+                "and (out, rank)"
+            )
+        ranks.add(a.shape[0])
+    if len(ranks) != 1 or not 1 <= min(ranks) <= MAX_RANK:
+        raise AdapterError(
+            f"{where}: factors of ranks {sorted(ranks)}; all have one, from 1 to {MAX_RANK}"
+        )
+    return ranks.pop()
+
+
+def _content(path: str, most: int) -> bytes:
+    try:
+        if os.path.getsize(path) > most:
+            raise AdapterError(f"{path} has more than {most} bytes")
+        with open(path, "rb") as handle:
+            return handle.read(most)
+    except OSError as error:
+        raise AdapterError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _config(path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(_content(path, MAX_CONFIG_BYTES).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, AdapterError):
+            raise
+        raise AdapterError(f"{path} is damaged: it is no JSON") from None
+    if not isinstance(found, dict) or found.get("peft_type") != "LORA":
+        raise AdapterError(f"{path} is not the configuration of a LoRA adapter")
+    # What would change the result if it were passed over.
+    for field in ("use_dora", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern"):
+        if found.get(field):
+            raise AdapterError(f"{path}: {field} is {found[field]!r}, which is not supported")
+    if found.get("bias", "none") != "none":
+        raise AdapterError(f"{path}: bias is {found['bias']!r}; the models have none")
+    return found
+
+
+def _alpha(folder: str, config: Mapping[str, Any]) -> float:
+    alpha = config.get("lora_alpha")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise AdapterError(f"{folder}: lora_alpha is {alpha!r}; it must be a number")
+    return float(alpha)
+
+
+def _factors(path: str, tensors: Mapping[str, Floats]) -> dict[str, tuple[Floats, Floats]]:
+    halves: dict[str, dict[str, Floats]] = {}
+    for key, value in tensors.items():
+        match = _KEY.fullmatch(key)
+        if match is None or match[2] not in _NAMES:
+            raise AdapterError(f"{path} has {key}, which is no factor of a linear map")
+        name = f"layers.{match[1]}.{_NAMES[match[2]]}"
+        if not np.isfinite(value).all():
+            raise AdapterError(f"{path}: {key} holds numbers that are not finite")
+        halves.setdefault(name, {})[match[3]] = value
+    for name, own in halves.items():
+        if own.keys() != {"A", "B"}:
+            raise AdapterError(f"{path} has one factor of {name}, and lacks the other")
+    return {name: (own["A"], own["B"]) for name, own in sorted(halves.items())}
+
+
+def _check(path: str, factors: Factors, matrices: Mapping[str, tuple[int, int]]) -> None:
+    for name, (a, b) in factors.items():
+        if name not in matrices:
+            raise AdapterError(f"{path} adapts {name}, which this model lacks")
+        if (b.shape[0], a.shape[1]) != tuple(matrices[name]):
+            raise AdapterError(
+                f"{path}: {name} is for a matrix of {(b.shape[0], a.shape[1])}, and this model's "
+                f"is {tuple(matrices[name])}"
+            )
