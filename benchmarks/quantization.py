@@ -106,7 +106,7 @@ def ours(
 
 def theirs(table: Table, model: Model, libraries: str, folder: str) -> None:
     """Lines of llama.cpp's types."""
-    from llama_cpp import LlamaCpp
+    from llama_library import LlamaCpp
 
     llama = LlamaCpp(libraries)
     source = os.path.join(folder, "f16.gguf")
