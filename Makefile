@@ -24,6 +24,9 @@ out/demo/shards/1024/index.json:
 demo-model: $(STAMP) out/demo/shards/1024/index.json
 	$(BIN)/cidermill train out/demo --shards out/demo/shards/1024 --preset 1m --tokens 200k --restart
 	$(BIN)/cidermill evaluate out/demo/models/1m --prompt "The old orchard" --prompt-tokens 40
+	$(BIN)/cidermill quantize out/demo/models/1m --shards out/demo/shards/1024 \
+	    --tune-tokens 50k --recover-tokens 50k --to out/demo/model.cider
+	$(BIN)/cidermill generate --model out/demo/model.cider --prompt "The old orchard" --tokens 40
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
