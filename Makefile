@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ENGINES := $(VENV)/.engines
 
-.PHONY: demo test engines test-engines test-chaos lint format lock samples reference clean
+.PHONY: demo test engines test-engines test-chaos test-sanitized lint format lock samples reference clean
 
 demo: $(STAMP)
 	$(BIN)/cidermill curate --input 'samples/*.warc.gz' --output out/demo
@@ -29,6 +29,15 @@ test-engines: engines $(ENGINES)
 # Kills at random moments. What they hit depends on the clock, so they are no part of the gate.
 test-chaos: engines $(ENGINES)
 	CIDERMILL_KILLS=10 $(BIN)/pytest --engines -rs tests/engines/test_chaos.py
+
+# The runtime's tests with kernels in which the compiler checks every address and every sum. Leaks
+# are not looked for: Python's own would be found. The C++ library goes along so that exceptions of
+# other libraries find their way.
+test-sanitized: $(STAMP)
+	CIDERMILL_SANITIZE=1 $(BIN)/python -c 'import runtime.build; runtime.build.library()'
+	CIDERMILL_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 \
+	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
+	    $(BIN)/pytest -n0 -p no:faulthandler tests/test_runtime_kernels.py tests/test_runtime_model.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

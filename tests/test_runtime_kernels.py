@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from models_here import a_model, some_matrix
+from tokenizers_here import ROOT
 
 from runtime import native, plain
+from runtime.build import FLAGS, SOURCES
 from runtime.cache import BITS, Sequence
 from runtime.file import read
 from runtime.layout import Packed, integers, pack, padded
@@ -22,6 +26,10 @@ SETS = [
     name for name in ("scalar", "avx2", "avxvnni", "avx512", "neon")
     if native.load().cider_kernels(name.encode())
 ]  # fmt: skip
+
+
+ARM = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
+"""From Debian's ``gcc-aarch64-linux-gnu`` and ``qemu-user``."""
 
 
 def kernels(name):
@@ -185,3 +193,22 @@ def test_scores_and_states_are_those_of_numpy():
         engine = NativeEngine(contents, threads=2, kernels=name, **options)
         for a, b in zip(run(engine), wanted, strict=True):
             assert np.array_equal(a, b)
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ARM)), reason=f"needs {' and '.join(ARM)}")
+@pytest.mark.parametrize(("processor", "sets"), [("max", "neon\n"), ("cortex-a53", "")])
+def test_an_emulated_arm_gives_what_plain_c_gives(tmp_path, processor, sets):
+    """An A53 has no dot product, so that it must fall back to plain C."""
+    program = tmp_path / "compare"
+    flags = [flag for flag in FLAGS if flag not in ("-shared", "-fPIC")]
+    sources = [str(ROOT / "tests" / "kernels_compare.c"), *map(str, sorted(SOURCES.glob("*.c")))]
+    command = [ARM[0], *flags, "-static", f"-I{SOURCES}", "-o", str(program), *sources, "-lm"]
+    subprocess.run(command, check=True)
+    done = subprocess.run(
+        [ARM[1], "-cpu", processor, str(program)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.stdout, done.returncode) == (sets, 0)

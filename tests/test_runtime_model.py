@@ -116,6 +116,15 @@ def test_what_was_read_before_is_not_read_again(monkeypatch):
     assert computed[-1] == count
 
 
+def test_what_is_kept_is_not_written_over():
+    text, one, fresh = own_texts()[0], model(keep=4), model(keep=0)
+    # The second parts from the first within a block, the third goes on with the first.
+    for prompt in (text[:300], text[:150] + "another end", text[:330]):
+        for both in ([prompt], [prompt, prompt[:-20]]):
+            found = one.complete(both, tokens=3, sampling=GREEDY)
+            assert found == fresh.complete(both, tokens=3, sampling=GREEDY)
+
+
 def test_nats_are_the_same_alone_in_a_batch_and_for_any_threads():
     texts = [text[:700] for text in own_texts()[:4]] + ["", "a", "two words"]
     wanted = model().score(texts, window=64)
