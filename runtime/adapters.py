@@ -14,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.adapter_files import Adapter, AdapterError
+from runtime.layout import ALIGNMENT
 from runtime.shape import ROWS, Shape, matrices
 
 RANKS = 4
 """Ranks are filled up with zeros to a multiple of this: a step of the kernels."""
+
+TOGETHER = (("q", "k", "v"), ("o",), ("gate", "up"), ("down",))
+"""Maps in the order in which they are read; those of one input at a time."""
 
 Half = NDArray[np.float16]
 
@@ -27,7 +31,7 @@ class LoadedAdapter:
     """An adapter that is ready to run. Any number of them fits a model, each is of one base.
 
     Args:
-      factors: by the name of a map: A (rank, in) and B (out / 16, rank, 16).
+      factors: by the name of a map: A (rank / 4, in / 16, 4, 16), B (out / 16, rank, 16).
       scale: of the products.
       base: SHA-256 of the quantized model that it was trained on.
       sha256: of the file of its weights.
@@ -61,16 +65,47 @@ def load_adapter(adapter: Adapter, shape: Shape) -> LoadedAdapter:
       AdapterError: a map is not the model's, or a value leaves the range of 16 bits.
     """
     own = matrices(shape)
-    factors = {}
     for name, (a, b) in adapter.factors.items():
         if name not in own or (b.shape[0], a.shape[1]) != own[name] or len(a) != b.shape[1]:
             raise AdapterError(f"factors of {a.shape} and {b.shape} do not fit the model's {name}")
-        more = -len(a) % RANKS
-        rows = np.pad(b, ((0, 0), (0, more))).reshape(len(b) // ROWS, ROWS, -1)
-        factors[name] = (
-            _half(name, np.pad(a, ((0, more), (0, 0)))), _half(name, rows.transpose(0, 2, 1))
-        )  # fmt: skip
+    layers = range(len(shape.layers))
+    names = [[f"layers.{n}.{part}" for part in parts] for n in layers for parts in TOGETHER]
+    laid: list[tuple[str, Half]] = []
+    for together in names:
+        some = [name for name in together if name in adapter.factors]
+        laid += [(name, _half(name, _inner(adapter.factors[name][0]))) for name in some]
+        laid += [(name, _half(name, _outer(adapter.factors[name][1]))) for name in some]
+    found: dict[str, tuple[Half, ...]] = {}
+    for (name, _), part in zip(laid, _joined([half for _, half in laid]), strict=True):
+        found[name] = (*found.get(name, ()), part)
+    factors = {name: (a, b) for name, (a, b) in found.items()}
     return LoadedAdapter(factors, adapter.scale, adapter.base, adapter.sha256)
+
+
+def _inner(a: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A (rank, in) as (rank / 4, in / 16, 4, 16)."""
+    filled = np.pad(a, ((0, -len(a) % RANKS), (0, 0)))
+    return filled.reshape(len(filled) // RANKS, RANKS, -1, ROWS).transpose(0, 2, 1, 3)
+
+
+def _outer(b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """B (out, rank) as (out / 16, rank, 16)."""
+    filled = np.pad(b, ((0, 0), (0, -b.shape[1] % RANKS)))
+    return filled.reshape(len(filled) // ROWS, ROWS, -1).transpose(0, 2, 1)
+
+
+def _joined(parts: list[Half]) -> list[Half]:
+    """The same arrays back to back in one, at a multiple of 64 bytes: what is read next is what
+    lies next, and is fetched ahead."""
+    whole = np.empty(sum(part.size for part in parts) + ALIGNMENT, np.float16)
+    place = -whole.ctypes.data % ALIGNMENT // whole.itemsize
+    found = []
+    for part in parts:
+        own = whole[place : place + part.size].reshape(part.shape)
+        own[:] = part
+        found.append(own)
+        place += part.size
+    return found
 
 
 def same(a: LoadedAdapter | None, b: LoadedAdapter | None) -> bool:

@@ -194,7 +194,7 @@ class NativeEngine(Engine):
             for own, name in zip(found, names, strict=True):
                 if name in adapter.factors:
                     a, b = adapter.factors[name]
-                    own.rank, own.scale = len(a), adapter.scale
+                    own.rank, own.scale = b.shape[1], adapter.scale
                     own.a, own.b = a.ctypes.data, b.ctypes.data
             self._adapters[adapter] = found
         return ctypes.addressof(found)

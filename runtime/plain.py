@@ -200,6 +200,7 @@ def adapt(steps: Steps, name: str, x: F32, y: F32) -> None:
         if adapter is None or name not in adapter.factors:
             continue
         a, b = (half.astype(np.float32) for half in adapter.factors[name])
+        a = a.transpose(0, 2, 1, 3).reshape(b.shape[1], -1)
         low = lane_sums(x[cut, None] * a) * np.float32(adapter.scale)
         acc = np.zeros((len(ids), len(b), ROWS), np.float32)
         for number in range(len(a)):

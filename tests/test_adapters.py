@@ -173,12 +173,12 @@ def test_every_set_of_kernels_gives_the_bits_of_numpy(name, seed, rank, map_name
     x = rng.standard_normal((1, columns), np.float32)
     y = rng.standard_normal((1, rows), np.float32)
     a, b = adapter.factors[map_name]
-    low, found = np.zeros(len(a), np.float32), y.copy()
+    low, found = np.zeros(b.shape[1], np.float32), y.copy()
     own = kernels(name)
     own.lower(
-        a.ctypes.data, 0, len(a), x.ctypes.data, columns, adapter.scale, low.ctypes.data
+        a.ctypes.data, 0, len(low), x.ctypes.data, columns, adapter.scale, low.ctypes.data
     )  # fmt: skip
-    own.lift(b.ctypes.data, len(a), 1, rows // 16, low.ctypes.data, found.ctypes.data)
+    own.lift(b.ctypes.data, len(low), 1, rows // 16, low.ctypes.data, found.ctypes.data)
     adapt([(Sequence(SHAPE, 16, adapter=adapter), [0])], map_name, x, y)
     assert np.array_equal(found[:, 16:], y[:, 16:])
     assert not np.array_equal(found[:, :16], y[:, :16])

@@ -267,8 +267,11 @@ static void lower(const uint16_t *a, int from, int to, const float *x, int n, fl
     UNROLL for (int i = 0; i < RANKS; i++) acc[i] = all(0.0f);
     for (int c = 0; c < n; c += 16) {
       const lanes value = load(x + c);
+      __builtin_prefetch((const char *)at + AHEAD);
+      __builtin_prefetch((const char *)at + AHEAD + 64);
       UNROLL for (int i = 0; i < RANKS; i++)
-        acc[i] = add(acc[i], times(load_half(at + (ptrdiff_t)i * n + c), value));
+        acc[i] = add(acc[i], times(load_half(at + i * 16), value));
+      at += RANKS * 16;
     }
     UNROLL for (int i = 0; i < RANKS; i++) low[r + i] = sum_of(acc[i]) * scale;
   }
@@ -278,7 +281,12 @@ static void lift(const uint16_t *b, int rank, int from, int to, const float *low
   for (int g = from; g < to; g++) {
     const uint16_t *at = b + (ptrdiff_t)g * rank * ROWS;
     lanes acc = all(0.0f);
-    for (int r = 0; r < rank; r++) acc = add(acc, times(load_half(at + r * ROWS), all(low[r])));
+    for (int r = 0; r < rank; r += RANKS) {
+      __builtin_prefetch((const char *)(at + r * ROWS) + AHEAD);
+      __builtin_prefetch((const char *)(at + r * ROWS) + AHEAD + 64);
+      UNROLL for (int i = 0; i < RANKS; i++)
+        acc = add(acc, times(load_half(at + (r + i) * ROWS), all(low[r + i])));
+    }
     store(y + g * ROWS, add(load(y + g * ROWS), acc));
   }
 }

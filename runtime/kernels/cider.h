@@ -65,7 +65,7 @@ typedef struct {
   /* -log softmax(logits)[target], and whether none is greater and none before is equal. */
   float (*nats)(float *logits, int n, int target, uint8_t *first);
   /* low[r] = scale * sum of a[r] * x, for ranks from..to, both multiples of RANKS. `a` is
-   * (rank, n) in half precision. */
+   * (rank / RANKS, n / 16, RANKS, 16) in half precision. */
   void (*lower)(const uint16_t *a, int from, int to, const float *x, int n, float scale,
                 float *low);
   /* y[row] += sum of b * low, for groups of rows from..to. `b` is (rows / ROWS, rank, ROWS). */
