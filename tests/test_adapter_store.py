@@ -42,9 +42,9 @@ def store(budget, sizes=None, **options):
 
 
 @given(
-    st.lists(st.integers(0, 6), min_size=6, max_size=6), st.integers(0, 24),
-    st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(["get", "pin", "unpin"])),
-             max_size=40),
+    st.lists(st.integers(0, 2), min_size=6, max_size=6), st.integers(4, 12),
+    st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(["get", "get", "pin", "unpin"])),
+             min_size=20, max_size=40),
 )  # fmt: skip
 def test_the_budget_is_kept_and_what_is_pinned_stays(halves, budget, actions):
     own = store(budget, {name: 2 * n for name, n in zip(NAMES, halves, strict=True)})

@@ -114,6 +114,24 @@ def test_several_adapters_in_one_batch_give_what_each_gives_alone(kernels_name):
         steps = [(sequence, following) for sequence, _ in steps]
 
 
+def test_what_was_read_is_kept_for_each_adapter(monkeypatch):
+    one, computed = model(), []
+    forward = one._engine._forward
+
+    def counted(steps, job):
+        computed.append(len(job.ids))
+        forward(steps, job)
+
+    monkeypatch.setattr(one._engine, "_forward", counted)
+    adapters = [*several()[:2], None]
+    count = len(small_tokenizer().encode(PROMPTS[3]))
+    for tokens in (count, 1):
+        for adapter in adapters:
+            computed.clear()
+            one.complete(PROMPTS[3:], tokens=1, sampling=GREEDY, adapters=[adapter])
+            assert computed == [tokens]
+
+
 def test_each_prompt_names_its_adapter():
     adapters = [*several(), None]
     one = model()
