@@ -24,7 +24,9 @@ BIAS = 1e4
 class LlamaCpp:
     """A GGUF loaded in llama.cpp, on one thread, keys and values kept in 32 bits."""
 
-    def __init__(self, path: str, tokenizer: Tokenizer, context: int = 1024) -> None:
+    def __init__(
+        self, path: str, tokenizer: Tokenizer, context: int = 1024, *, adapter: str | None = None
+    ) -> None:
         self._vocabulary = tokenizer.vocab_size
         # The server tells no probabilities where what it adds is no whole text, such as one byte;
         # so it is made to add a letter.
@@ -38,6 +40,10 @@ class LlamaCpp:
         settings.verbosity = -1
         settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if adapter is not None:
+            own = xllamacpp.CommonAdapterLoraInfo()
+            own.path, own.scale = adapter, 1.0
+            settings.lora_adapters = [own]
         self._server = xllamacpp.Server(settings)
 
     def following(self, prompt: str | Sequence[int] | NDArray[Any]) -> NDArray[np.float64]:

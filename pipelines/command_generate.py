@@ -25,6 +25,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "text is written as it comes; of several, each when it is complete, in their order.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a .cider file")
+    parser.add_argument("--adapter", metavar="FOLDER",
+                        help="an adapter of this very model, as `quantize` writes")  # fmt: skip
     parser.add_argument(
         "--prompt", metavar="TEXT", action="append", default=[],
         help="may be repeated; - reads one from standard input",
@@ -73,6 +75,8 @@ def generate(arguments: argparse.Namespace) -> int:
             arguments.model, threads=arguments.threads, context=arguments.context,
             cache_bits=arguments.cache_bits,
         )  # fmt: skip
+        if arguments.adapter is not None:
+            model.use(model.adapter(arguments.adapter))
         pieces = model.generate(
             prompts, tokens=arguments.tokens, stop=arguments.stop, sampling=sampling
         )

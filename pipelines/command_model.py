@@ -18,7 +18,7 @@ from pipelines.resources import cache_folder
 from tokenizer.shard_set import ShardError, ShardSet
 
 LENGTH = 512
-FORMATS = ("hf", "gguf-f16", "gguf-q8_0")
+FORMATS = ("hf", "gguf-f16", "gguf-q8_0", "gguf-lora")
 LABELS = "labels"
 
 
@@ -59,9 +59,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "export",
         help="write a model for transformers, vLLM, MLX, llama.cpp",
         description="Write a model in Hugging Face's layout (Qwen3ForCausalLM; layer-wise models "
-        "as OpenELM) or as GGUF (qwen3, openelm).",
+        "as OpenELM) or as GGUF (qwen3, openelm). A quantized model is written as the weights that "
+        "it stands for, and its adapter with them, or alone as gguf-lora.",
     )
-    export.add_argument("model", help="folder of a model or of a training run")
+    export.add_argument("model", help="folder of a model or of a training run, or a .cider file")
+    export.add_argument("--adapter", metavar="FOLDER",
+                        help="of a .cider file: add it to the weights, or with --format gguf-lora "
+                        "write it alone")  # fmt: skip
     export.add_argument("--format", choices=FORMATS, default="hf", help="default: hf")
     export.add_argument(
         "--to", metavar="PATH", help="folder, or file of a GGUF (default: beside the model)"
@@ -151,30 +155,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from trainer.model_files import find_model, load_model
+    from pipelines.exporting import export
 
-    folder = find_model(arguments.model)
-    model = load_model(folder)
-    beside = os.path.dirname(os.path.abspath(folder))
-    if arguments.format == "hf":
-        from trainer.export_hf import export_hf
-
-        target = arguments.to or os.path.join(beside, "hf")
-        if os.path.abspath(target) == os.path.abspath(folder):
-            raise InputError(f"--to is {target}, the model itself; name another folder")
-        if os.path.isdir(target) and not os.path.isfile(os.path.join(target, "config.json")):
-            raise InputError(f"{target} is there and is no exported model; name another --to")
-        export_hf(model, target, arguments.dtype or "float32")
-    else:
-        if arguments.dtype is not None:
-            raise InputError(f"--dtype is for --format hf; {arguments.format} tells it already")
-        need("train", "gguf")
-        from trainer.export_gguf import export_gguf
-
-        kind = arguments.format.removeprefix("gguf-")
-        target = arguments.to or os.path.join(beside, f"model-{kind}.gguf")
-        export_gguf(model, target, kind)
-    print(target)
+    export(arguments)
 
 
 def _label(arguments: argparse.Namespace) -> None:

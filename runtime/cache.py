@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.adapters import LoadedAdapter
 from runtime.shape import Shape
 
 BLOCK = 64
@@ -40,12 +41,14 @@ def new_block(shape: Shape, bits: int) -> NDArray[np.uint8]:
 
 @dataclass
 class Sequence:
-    """What was read of one text: its ids, and the blocks that hold their keys and values."""
+    """What was read of one text: its ids, the blocks that hold their keys and values, and the
+    adapter that these were computed with."""
 
     shape: Shape
     bits: int
     ids: list[int] = field(default_factory=list)
     blocks: list[NDArray[np.uint8]] = field(default_factory=list)
+    adapter: LoadedAdapter | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,7 +66,7 @@ class Sequence:
             copy = new_block(self.shape, self.bits)
             copy[:] = blocks[-1]
             blocks = [*blocks[:-1], copy]
-        return Sequence(self.shape, self.bits, self.ids[:length], blocks)
+        return Sequence(self.shape, self.bits, self.ids[:length], blocks, self.adapter)
 
 
 def shared(a: list[int], b: list[int]) -> int:

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.adapter_files import read_adapter
+from runtime.adapters import LoadedAdapter, load_adapter, same
 from runtime.build import NoLibrary
 from runtime.cache import Sequence, shared
 from runtime.engine import Engine
@@ -27,6 +29,7 @@ from runtime.file import Contents, read
 from runtime.native import NativeEngine
 from runtime.plain import PlainEngine
 from runtime.sampling import MAX_TOKENS, Sampling, choose
+from runtime.shape import matrices
 from runtime.streaming import TextStream
 from tokenizer.special import EOS_ID
 
@@ -78,6 +81,7 @@ class Model:
         self._threads, self._kernels, self._keep = threads, kernels, keep
         self._lock = threading.Lock()
         self._kept: list[Sequence] = []
+        self._adapter: LoadedAdapter | None = None
         self._engine, self._process = self._new_engine(), os.getpid()
 
     @classmethod
@@ -114,6 +118,26 @@ class Model:
     def kernels(self) -> str:
         """What the numbers are computed with: a set of kernels, or ``numpy``."""
         return self._engine.name
+
+    def adapter(self, folder: str) -> LoadedAdapter:
+        """Read an adapter of this model, ready for ``use`` and ``generate``.
+
+        Raises:
+          AdapterError: there is none, it is damaged, or it was trained on another base.
+        """
+        found = read_adapter(folder, self.contents.digest, matrices(self.shape))
+        return load_adapter(found, self.shape)
+
+    def use(self, adapter: LoadedAdapter | None) -> None:
+        """Compute with an adapter from now on, or with none. The base stays as it is, and texts
+        that are being continued keep the one that they began with.
+
+        Raises:
+          AdapterError: it was trained on another base.
+        """
+        self._check(adapter)
+        with self._lock:
+            self._adapter = adapter
 
     def logits(self, ids: Listed[int]) -> F32:
         """Logits of what follows each of some ids, from the beginning: (ids, vocabulary)."""
@@ -165,20 +189,28 @@ class Model:
     def generate(
         self, prompts: str | Listed[str], *, tokens: int = 128, stop: Listed[str] = (),
         sampling: Sampling | None = None,
+        adapters: Listed[LoadedAdapter | None] | None = None,
     ) -> Iterator[Piece]:  # fmt: skip
         """Go on with one or several texts, all of them at a time; yields text as it comes.
 
         Args:
           tokens: at most so many for each prompt; also the context ends a text.
           stop: texts that end a continuation and do not belong to it.
+          adapters: one for each prompt, None for the base alone; default: the one in use.
 
         Raises:
           ValueError: a prompt has no token or does not fit the context, or an option is out of
             bounds. All of it before the first piece.
+          AdapterError: an adapter was trained on another base.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not 1 <= tokens <= MAX_TOKENS:
             raise ValueError(f"{tokens} tokens to add; there can be 1 to {MAX_TOKENS}")
+        own = [self._adapter] * len(prompts) if adapters is None else list(adapters)
+        if len(own) != len(prompts):
+            raise ValueError(f"{len(own)} adapters for {len(prompts)} prompts; give one for each")
+        for adapter in own:
+            self._check(adapter)
         texts = []
         for number, prompt in enumerate(prompts):
             ids = self._encode(prompt)
@@ -187,22 +219,26 @@ class Model:
                     f"a prompt of {len(ids)} tokens; with this context it has 1 to "
                     f"{self.context - 1}"
                 )
-            texts.append(_Text(number, ids, TextStream(self.tokenizer, stop)))
+            texts.append(_Text(number, ids, TextStream(self.tokenizer, stop), own[number]))
         return self._generate(texts, tokens, sampling or Sampling())
 
     def complete(
         self, prompts: Listed[str], *, tokens: int = 128, stop: Listed[str] = (),
         sampling: Sampling | None = None,
+        adapters: Listed[LoadedAdapter | None] | None = None,
     ) -> list[str]:  # fmt: skip
         """What ``generate`` adds to each prompt, as a whole."""
         found = [""] * len(prompts)
-        for piece in self.generate(prompts, tokens=tokens, stop=stop, sampling=sampling):
+        pieces = self.generate(
+            prompts, tokens=tokens, stop=stop, sampling=sampling, adapters=adapters
+        )
+        for piece in pieces:
             found[piece.prompt] += piece.text
         return found
 
     def _generate(self, texts: list[_Text], tokens: int, how: Sampling) -> Iterator[Piece]:
         randoms = [how.stream(text.number) for text in texts]
-        sequences = [self._begin(text.ids) for text in texts]
+        sequences = [self._begin(text.ids, text.adapter) for text in texts]
         going = [(s, text.ids[len(s) :], text) for s, text in zip(sequences, texts, strict=True)]
         while going:
             with self._lock:
@@ -220,13 +256,14 @@ class Model:
                     left.append((sequence, [number], text))
             going = left
 
-    def _begin(self, ids: list[int]) -> Sequence:
-        """A sequence that has as much of a prompt's beginning as was kept. The last token is always
-        computed: its logits are wanted."""
+    def _begin(self, ids: list[int], adapter: LoadedAdapter | None) -> Sequence:
+        """A sequence that has as much of a prompt's beginning as was kept of its adapter. The
+        last token is always computed: its logits are wanted."""
         with self._lock:
-            best = max(self._kept, key=lambda kept: shared(kept.ids, ids), default=None)
+            alike = [kept for kept in self._kept if same(kept.adapter, adapter)]
+            best = max(alike, key=lambda kept: shared(kept.ids, ids), default=None)
             if best is None:
-                return self._new()
+                return Sequence(self.shape, self._options["cache_bits"], adapter=adapter)
             return best.beginning(min(shared(best.ids, ids), len(ids) - 1))
 
     def _remember(self, sequence: Sequence) -> None:
@@ -234,11 +271,19 @@ class Model:
         if not self._keep:
             return
         with self._lock:
-            others = [kept for kept in self._kept if shared(kept.ids, sequence.ids) < len(kept)]
+            others = [
+                kept for kept in self._kept
+                if shared(kept.ids, sequence.ids) < len(kept)
+                or not same(kept.adapter, sequence.adapter)
+            ]  # fmt: skip
             self._kept = [*others, sequence][-self._keep :]
 
     def _new(self) -> Sequence:
-        return Sequence(self.shape, self._options["cache_bits"])
+        return Sequence(self.shape, self._options["cache_bits"], adapter=self._adapter)
+
+    def _check(self, adapter: LoadedAdapter | None) -> None:
+        if adapter is not None:
+            adapter.check(self.contents.digest)
 
     def _encode(self, text: str) -> list[int]:
         found: list[int] = self.tokenizer.encode(text).tolist()
@@ -271,6 +316,7 @@ class _Text:
     number: int
     ids: list[int]
     stream: TextStream
+    adapter: LoadedAdapter | None
     added: list[int] = field(default_factory=list)
 
     def take(self, number: int, tokens: int, context: int) -> Piece:

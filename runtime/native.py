@@ -7,10 +7,12 @@ import functools
 import os
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_ssize_t, c_void_p
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.adapters import LoadedAdapter
 from runtime.build import NoLibrary, library
 from runtime.engine import Engine, Step, Steps
 from runtime.file import Contents
@@ -44,6 +46,12 @@ class Kernels(Structure):
             None, POINTER(Matrix), c_int, c_int, POINTER(Activations), c_int, c_void_p,
             c_ssize_t, c_int)),
         ("quantize", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_void_p, c_void_p)),
+        *((name, c_void_p) for name in (
+            "norm", "turn", "store_key", "store_value", "attend", "gate", "nats")),
+        ("lower", ctypes.CFUNCTYPE(
+            None, c_void_p, c_int, c_int, c_void_p, c_int, c_float, c_void_p)),
+        ("lift", ctypes.CFUNCTYPE(
+            None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p)),
     )  # fmt: skip
 
 
@@ -69,8 +77,12 @@ class _Job(Structure):
         ("tokens", c_int32), ("outputs", c_int32), ("ids", c_void_p), ("positions", c_void_p),
         ("blocks", c_void_p), ("cos", c_void_p), ("sin", c_void_p), ("output_rows", c_void_p),
         ("logits", c_void_p), ("hidden", c_void_p), ("targets", c_void_p), ("nats", c_void_p),
-        ("first", c_void_p),
+        ("first", c_void_p), ("adapters", c_void_p),
     )  # fmt: skip
+
+
+class _Factors(Structure):
+    _fields_ = (("rank", c_int32), ("scale", c_float), ("a", c_void_p), ("b", c_void_p))
 
 
 @functools.cache
@@ -133,6 +145,7 @@ class NativeEngine(Engine):
             float(self.query_factor), cache_bits, 0, contents.vectors["norm"].ctypes.data,
             matrix(contents.matrices["embedding"]), self._layers,
         )  # fmt: skip
+        self._adapters: WeakKeyDictionary[LoadedAdapter, Any] = WeakKeyDictionary()
         self._engine = self._library.cider_engine(
             ctypes.byref(self._model), threads, self.capacity, context, name
         )
@@ -155,18 +168,36 @@ class NativeEngine(Engine):
             np.array([block.ctypes.data for block in sequence.blocks], np.uint64)
             for sequence, _ in steps
         ]
-        blocks = np.repeat(
-            np.array([table.ctypes.data for table in tables], np.uint64),
-            [len(ids) for _, ids in steps],
-        )
+        counts = [len(ids) for _, ids in steps]
+        blocks = np.repeat(np.array([t.ctypes.data for t in tables], np.uint64), counts)
+        adapters = None
+        if any(sequence.adapter is not None for sequence, _ in steps):
+            own = [self._factors(sequence.adapter) for sequence, _ in steps]
+            adapters = np.repeat(np.array(own, np.uint64), counts)
         given = _Job(
             len(job.ids), len(job.output_rows), job.ids.ctypes.data, job.positions.ctypes.data,
             blocks.ctypes.data, self.cos.ctypes.data, self.sin.ctypes.data,
             job.output_rows.ctypes.data, job.logits.ctypes.data, _address(job.hidden),
-            _address(job.targets), _address(job.nats), _address(job.first),
+            _address(job.targets), _address(job.nats), _address(job.first), _address(adapters),
         )  # fmt: skip
         if self._library.cider_forward(self._engine, ctypes.byref(given)):
             raise ValueError("tokens or positions are out of bounds")
+
+    def _factors(self, adapter: LoadedAdapter | None) -> int:
+        """Address of an adapter's factors as C takes them, 0 for none; made once for each."""
+        if adapter is None:
+            return 0
+        found = self._adapters.get(adapter)
+        if found is None:
+            names = [f"layers.{n}.{part}" for n in range(len(self._layers)) for part in LINEAR]
+            found = (_Factors * len(names))()
+            for own, name in zip(found, names, strict=True):
+                if name in adapter.factors:
+                    a, b = adapter.factors[name]
+                    own.rank, own.scale = b.shape[1], adapter.scale
+                    own.a, own.b = a.ctypes.data, b.ctypes.data
+            self._adapters[adapter] = found
+        return ctypes.addressof(found)
 
 
 def _address(array: NDArray[Any] | None) -> int | None:

@@ -45,14 +45,22 @@ class PlainEngine(Engine):
         place = 0
         for number, layer in enumerate(shape.layers):
             own = f"layers.{number}"
-            h = quantize(self._norm(x, f"{own}.attention_norm"))
-            q, k, v = (self._multiply(f"{own}.{name}", h) for name in LINEAR[:3])
+            h = self._norm(x, f"{own}.attention_norm")
+            values = quantize(h)
+            q, k, v = (self._multiply(f"{own}.{name}", values) for name in LINEAR[:3])
+            for name, y in zip(LINEAR[:3], (q, k, v), strict=True):
+                adapt(steps, f"{own}.{name}", h, y)
             mixed = self._attention(steps, job, own, layer, place, (q, k, v))
             x = x + self._multiply(f"{own}.o", quantize(mixed))
-            h = quantize(self._norm(x, f"{own}.ffn_norm"))
-            gate, up = (self._multiply(f"{own}.{name}", h) for name in ("gate", "up"))
+            adapt(steps, f"{own}.o", mixed, x)
+            h = self._norm(x, f"{own}.ffn_norm")
+            values = quantize(h)
+            gate, up = (self._multiply(f"{own}.{name}", values) for name in ("gate", "up"))
+            adapt(steps, f"{own}.gate", h, gate)
+            adapt(steps, f"{own}.up", h, up)
             gate = gate / (ONE + exponential(np.float32(0) - gate)) * up
             x = x + self._multiply(f"{own}.down", quantize(gate))
+            adapt(steps, f"{own}.down", gate, x)
             place += layer.kv_heads * 2 * part_bytes(shape.head, self.cache_bits)
         last = norm(x, self.contents.vectors["norm"], eps)
         if job.hidden is not None:
@@ -175,6 +183,29 @@ def attend(q: F32, view: _View, positions: I32) -> F32:
         for j in range(count):
             out += values[j] * weights[..., j : j + 1]
     return mixed
+
+
+def adapt(steps: Steps, name: str, x: F32, y: F32) -> None:
+    """Add to outputs of a map, in place, what the adapter of each token's sequence adds.
+
+    Args:
+      x: its inputs, (tokens, columns).
+      y: its outputs, (tokens, rows), or what they were added to.
+    """
+    begun = 0
+    for sequence, ids in steps:
+        cut = slice(begun, begun + len(ids))
+        begun += len(ids)
+        adapter = sequence.adapter
+        if adapter is None or name not in adapter.factors:
+            continue
+        a, b = (half.astype(np.float32) for half in adapter.factors[name])
+        a = a.transpose(0, 2, 1, 3).reshape(b.shape[1], -1)
+        low = lane_sums(x[cut, None] * a) * np.float32(adapter.scale)
+        acc = np.zeros((len(ids), len(b), ROWS), np.float32)
+        for number in range(len(a)):
+            acc += b[:, number] * low[:, number, None, None]
+        y[cut] += acc.reshape(len(ids), -1)
 
 
 def multiply(packed: Packed, weights: F32, values: F32, scales: F32) -> F32:

@@ -53,6 +53,21 @@ static void compare_products(const kernels *a, const kernels *b, int bits) {
   }
 }
 
+static void compare_adapters(const kernels *a, const kernels *b) {
+  enum { RANK = 2 * RANKS };
+  static uint16_t in[RANK * WIDTH], out[GROUPS * ROWS * RANK];
+  float x[WIDTH], low[2][RANK] = {{0}}, y[2][GROUPS * ROWS] = {{0}};
+  for (int i = 0; i < RANK * WIDTH; i++) in[i] = number() & 0xbbff;          /* finite, below 1 */
+  for (int i = 0; i < GROUPS * ROWS * RANK; i++) out[i] = number() & 0xbbff;
+  reals(x, WIDTH);
+  a->lower(in, RANKS, RANK, x, WIDTH, 0.7f, low[0]);
+  b->lower(in, RANKS, RANK, x, WIDTH, 0.7f, low[1]);
+  same("lower", low[0], low[1], sizeof low[0]);
+  a->lift(out, RANK, 0, GROUPS, low[0], y[0]);
+  b->lift(out, RANK, 0, GROUPS, low[1], y[1]);
+  same("lift", y[0], y[1], sizeof y[0]);
+}
+
 static void compare_vectors(const kernels *a, const kernels *b) {
   float x[WIDTH], scale[WIDTH], one[WIDTH], two[WIDTH], cos[HEAD], sin[HEAD], factors[2];
   int8_t values[2][WIDTH];
@@ -125,6 +140,7 @@ int main(void) {
       const int widths[] = {2, 3, 4, 8};
       for (int w = 0; w < 4; w++) compare_products(plain, set, widths[w]);
       compare_vectors(plain, set);
+      compare_adapters(plain, set);
       compare_attention(plain, set, 16);
       compare_attention(plain, set, 8);
     }

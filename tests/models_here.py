@@ -6,9 +6,12 @@ import functools
 from typing import Any
 
 import numpy as np
+from numpy_twin import T, rms, rope
 from tokenizers_here import small_tokenizer
 
-from runtime.file import write
+from runtime.adapter_files import Adapter
+from runtime.file import Contents, write
+from runtime.layout import unpack
 from runtime.palette import Palette, RowInt8, quantize_rows
 from runtime.shape import Layer, Shape, matrices, vectors
 
@@ -46,6 +49,40 @@ def write_model(
     """A model's file; the path."""
     write(path, shape, small_tokenizer(), **some_weights(shape, seed, bits), facts={"seed": seed})
     return path
+
+
+def float_logits(
+    contents: Contents, ids: list[int], adapter: Adapter | None = None
+) -> tuple[Any, Any]:
+    """The model in 64 bits, spelled out, with weights as the file holds them, and an adapter's
+    products added to them."""
+    weights = {name: unpack(p).dequantized() for name, p in contents.matrices.items()}
+    for name, (a, b) in adapter.factors.items() if adapter else ():
+        weights[name] = weights[name] + adapter.scale * (b.astype(np.float64) @ a)
+    w = {name: T(value.T) for name, value in weights.items()}
+    scale = {name: T(value) for name, value in contents.vectors.items()}
+    shape, eps = contents.shape, contents.shape.norm_eps
+    x = T(weights["embedding"]).at(np.array(ids)).view(1, len(ids), shape.width)
+    unseen = np.triu(np.ones((len(ids), len(ids)), bool), 1)
+    positions = np.arange(len(ids))[None]
+    for n, layer in enumerate(shape.layers):
+        own = f"layers.{n}."
+        h = rms(x, scale[own + "attention_norm"], eps)
+        q, k, v = (
+            (h @ w[own + part]).view(1, len(ids), -1, shape.head).swap(1, 2) for part in "qkv"
+        )
+        q = rope(rms(q, scale[own + "q_norm"], eps), positions, shape.rope_base)
+        k = rope(rms(k, scale[own + "k_norm"], eps), positions, shape.rope_base)
+        group = np.repeat(np.arange(layer.kv_heads), layer.heads // layer.kv_heads)
+        k, v = k.at(np.s_[:, group]), v.at(np.s_[:, group])
+        seen = ((q @ k.swap(2, 3)) * shape.head**-0.5).exp() * ~unseen
+        mixed = (seen * seen.sum(-1).power(-1)) @ v
+        x = x + mixed.swap(1, 2).view(1, len(ids), -1) @ w[own + "o"]
+        h = rms(x, scale[own + "ffn_norm"], eps)
+        gate = h @ w[own + "gate"]
+        x = x + (gate * ((gate * -1).exp() + 1).power(-1) * (h @ w[own + "up"])) @ w[own + "down"]
+    last = rms(x, scale["norm"], eps)
+    return (last @ w["embedding"]).data[0], last.data[0]
 
 
 @functools.cache

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models_here import a_model
-from numpy_twin import T, rms, rope
+from models_here import a_model, float_logits
 from tokenizers_here import ROOT, own_texts, small_tokenizer
 
 from pipelines.cli import main
 from runtime.build import NoLibrary
 from runtime.file import read
-from runtime.layout import unpack
 from runtime.model import Model
 from runtime.sampling import FIRST_TEXT, Sampling, candidates, choose
 from runtime.streaming import TextStream
@@ -29,35 +27,6 @@ PROMPTS = ["The tide", "Grüße aus", "def f(x):", "The tide is high, and the bo
 
 def model(**options):
     return Model.load(a_model(), **{"threads": 1, "context": 256, **options})
-
-
-def float_logits(contents, ids):
-    """The model in 64 bits, spelled out, with weights as the file holds them."""
-    weights = {name: unpack(p).dequantized() for name, p in contents.matrices.items()}
-    w = {name: T(value.T) for name, value in weights.items()}
-    scale = {name: T(value) for name, value in contents.vectors.items()}
-    shape, eps = contents.shape, contents.shape.norm_eps
-    x = T(weights["embedding"]).at(np.array(ids)).view(1, len(ids), shape.width)
-    unseen = np.triu(np.ones((len(ids), len(ids)), bool), 1)
-    positions = np.arange(len(ids))[None]
-    for n, layer in enumerate(shape.layers):
-        own = f"layers.{n}."
-        h = rms(x, scale[own + "attention_norm"], eps)
-        q, k, v = (
-            (h @ w[own + part]).view(1, len(ids), -1, shape.head).swap(1, 2) for part in "qkv"
-        )
-        q = rope(rms(q, scale[own + "q_norm"], eps), positions, shape.rope_base)
-        k = rope(rms(k, scale[own + "k_norm"], eps), positions, shape.rope_base)
-        group = np.repeat(np.arange(layer.kv_heads), layer.heads // layer.kv_heads)
-        k, v = k.at(np.s_[:, group]), v.at(np.s_[:, group])
-        seen = ((q @ k.swap(2, 3)) * shape.head**-0.5).exp() * ~unseen
-        mixed = (seen * seen.sum(-1).power(-1)) @ v
-        x = x + mixed.swap(1, 2).view(1, len(ids), -1) @ w[own + "o"]
-        h = rms(x, scale[own + "ffn_norm"], eps)
-        gate = h @ w[own + "gate"]
-        x = x + (gate * ((gate * -1).exp() + 1).power(-1) * (h @ w[own + "up"])) @ w[own + "down"]
-    last = rms(x, scale["norm"], eps)
-    return (last @ w["embedding"]).data[0], last.data[0]
 
 
 @pytest.mark.parametrize(("bits", "bound"), [(16, 0.045), (8, 0.05)])

@@ -32,7 +32,7 @@ BLOCK = 32
 
 SPACE = "\u2581"
 
-_NAMES = {
+NAMES = {
     "attention_norm": "attn_norm", "q": "attn_q", "k": "attn_k", "v": "attn_v",
     "o": "attn_output", "q_norm": "attn_q_norm", "k_norm": "attn_k_norm", "ffn_norm": "ffn_norm",
     "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down",
@@ -70,11 +70,11 @@ def tensors(model: Model) -> dict[str, NDArray[Any]]:
     params = model.params
     found = {"token_embd.weight": params["embedding"], "output_norm.weight": params["norm"]}
     for number in range(len(model.shape.layers)):
-        own = {name: params[f"layers.{number}.{name}"].T for name in _NAMES}
+        own = {name: params[f"layers.{number}.{name}"].T for name in NAMES}
         if not model.shape.uniform:
             fused = np.concatenate([own.pop(name) for name in ("q", "k", "v")])
             found[f"blk.{number}.attn_qkv.weight"] = fused
-        found |= {f"blk.{number}.{_NAMES[name]}.weight": value for name, value in own.items()}
+        found |= {f"blk.{number}.{NAMES[name]}.weight": value for name, value in own.items()}
     return found
 
 

@@ -12,6 +12,8 @@ enum {
   COLUMNS = 32,       /* columns of a step */
   MAX_HEAD = 256,     /* numbers of a head */
   MAX_QUERIES = 32,   /* queries that attend at a time */
+  RANKS = 4,          /* ranks of an adapter are filled up to a multiple of this */
+  MAX_RANK = 512,     /* of an adapter */
 };
 
 /* One matrix as it lies in a file; runtime/layout.py tells the order of its bytes. */
@@ -62,6 +64,12 @@ typedef struct {
   void (*gate)(float *gate, const float *up, int n); /* gate = silu(gate) * up */
   /* -log softmax(logits)[target], and whether none is greater and none before is equal. */
   float (*nats)(float *logits, int n, int target, uint8_t *first);
+  /* low[r] = scale * sum of a[r] * x, for ranks from..to, both multiples of RANKS. `a` is
+   * (rank / RANKS, n / 16, RANKS, 16) in half precision. */
+  void (*lower)(const uint16_t *a, int from, int to, const float *x, int n, float scale,
+                float *low);
+  /* y[row] += sum of b * low, for groups of rows from..to. `b` is (rows / ROWS, rank, ROWS). */
+  void (*lift)(const uint16_t *b, int rank, int from, int to, const float *low, float *y);
 } kernels;
 
 /* The best set for this processor, or the one of that name; NULL if it cannot run here. */

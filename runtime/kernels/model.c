@@ -25,6 +25,17 @@ typedef struct {
   const layer *layer;
 } model;
 
+/* Linear maps of a layer, in their order; those that have one input stand together. */
+enum { Q, K, V, O, GATE, UP, DOWN, MAPS, NONE = MAPS };
+enum { TOGETHER = 3 };
+
+/* What an adapter adds to one map: scale * B (A x). Rank 0: nothing. */
+typedef struct {
+  int32_t rank; /* a multiple of RANKS */
+  float scale;
+  const uint16_t *a, *b; /* as `lower` and `lift` of cider.h take them */
+} factors;
+
 /* Tokens that one call takes. All arrays have `tokens` rows unless told otherwise. */
 typedef struct {
   int32_t tokens;
@@ -38,6 +49,8 @@ typedef struct {
   const int32_t *targets;              /* the token that follows each, or -1; or NULL */
   float *nats;
   uint8_t *first;                      /* whether the target was the likeliest */
+  /* For each token its adapter, (layers, MAPS), or NULL for none; or NULL if no token has one. */
+  const factors *const *adapters;
 } job;
 
 /* Tokens whose logits are held at a time when they are only scored. */
@@ -51,6 +64,7 @@ typedef struct {
   pool *pool;
   int capacity, widest, hidden, queries, keys, positions;
   float *x, *q, *k, *v, *mixed, *gate, *up, *normed;
+  float *low;                          /* (capacity, TOGETHER, MAX_RANK): A x of the adapters */
   activations shared, *own;            /* quantized inputs: of all, and one a thread */
   float *scores;                       /* a thread: (MAX_QUERIES, positions) */
   float *scored;                       /* (SCORED, rows of the embedding) */
@@ -88,7 +102,7 @@ void cider_engine_free(engine *e) {
     for (int i = 0; i < pool_threads(e->pool); i++) activations_free(&e->own[i]);
   free(e->own);
   pool_free(e->pool);
-  float *const arrays[] = {e->x, e->q, e->k, e->v, e->mixed, e->gate, e->up, e->normed,
+  float *const arrays[] = {e->x, e->q, e->k, e->v, e->mixed, e->gate, e->up, e->normed, e->low,
                            e->scores, e->scored};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
   free(e->runs);
@@ -123,13 +137,14 @@ engine *cider_engine(const model *m, int threads, int capacity, int positions, c
   e->gate = room(n * (size_t)e->hidden, sizeof(float));
   e->up = room(n * (size_t)e->hidden, sizeof(float));
   e->normed = room((size_t)threads * (size_t)m->width, sizeof(float));
+  e->low = room(n * TOGETHER * MAX_RANK, sizeof(float));
   e->scores = room((size_t)threads * MAX_QUERIES * (size_t)e->positions, sizeof(float));
   e->scored = room((size_t)SCORED * (size_t)m->embedding.rows, sizeof(float));
   e->runs = room(n, sizeof(run));
   e->target_rows = room(n, sizeof(int32_t));
   e->own = calloc((size_t)threads, sizeof *e->own);
   int good = e->kernels && e->pool && e->x && e->q && e->k && e->v && e->mixed && e->gate &&
-             e->up && e->normed && e->scores && e->scored && e->runs && e->target_rows && e->own &&
+             e->up && e->normed && e->low && e->scores && e->scored && e->runs && e->target_rows && e->own &&
              activations_room(&e->shared, capacity, e->widest);
   for (int i = 0; good && i < threads; i++) good = activations_room(&e->own[i], 1, e->widest);
   if (!good) {
@@ -154,12 +169,53 @@ typedef struct {
   const kernels *k;
   const job *job;
   int thread, threads;
+  int layer;
 } worker;
 
-/* Quantize rows of `from`, after a norm if there is one. One row is done by every thread for itself,
+/* What a token's adapter adds to a map of this layer, or NULL. */
+static const factors *adapter_of(const worker *w, int t, int map) {
+  const factors *const *all = w->job->adapters;
+  const factors *own = all && all[t] ? &all[t][w->layer * MAPS + map] : NULL;
+  return own && own->rank ? own : NULL;
+}
+
+static float *low_of(const worker *w, int t, int map, int first) {
+  return w->e->low + ((ptrdiff_t)t * TOGETHER + (map - first)) * MAX_RANK;
+}
+
+/* A x of a token's adapter for the maps from..to that have this input. Of one token each thread does
+ * some ranks; of many a thread does all for its own tokens. */
+static void reduce(worker *w, int t, const float *x, int n, int from, int to, int split) {
+  for (int map = from; map < to; map++) {
+    const factors *own = adapter_of(w, t, map);
+    if (!own) continue;
+    int begin = 0, end = own->rank / RANKS;
+    if (split) share(end, w->thread, w->threads, &begin, &end);
+    w->k->lower(own->a, begin * RANKS, end * RANKS, x, n, own->scale, low_of(w, t, map, from));
+  }
+}
+
+/* Add B (A x) to some groups of rows of a map's outputs. */
+static void expand(worker *w, int map, int first, int from, int to, float *out, int rows,
+                   int tokens) {
+  for (int t = 0; t < tokens; t++) {
+    const factors *own = adapter_of(w, t, map);
+    if (own)
+      w->k->lift(own->b, own->rank, from, to, low_of(w, t, map, first),
+                 out + (ptrdiff_t)t * rows);
+  }
+}
+
+/* Before A x of one token is used: each thread has computed some of it. */
+static void wait_for_low(worker *w, int tokens) {
+  if (w->job->adapters && tokens == 1) pool_barrier(w->e->pool);
+}
+
+/* Quantize rows of `from`, after a norm if there is one, for the maps first..last. One row is done by every thread for itself,
  * which costs less than to wait for another; of many each does its share. */
 static const activations *prepare(worker *w, const float *from, ptrdiff_t stride, int n, int rows,
-                                  const int32_t *chosen, const float *norm_scale) {
+                                  const int32_t *chosen, const float *norm_scale, int first,
+                                  int last) {
   engine *e = w->e;
   activations *to = rows == 1 ? &e->own[w->thread] : &e->shared;
   float *normed = e->normed + (ptrdiff_t)w->thread * w->m->width;
@@ -172,14 +228,15 @@ static const activations *prepare(worker *w, const float *from, ptrdiff_t stride
       x = normed;
     }
     w->k->quantize(x, n, to->values + t * to->stride, &to->scales[t], &to->sums[t]);
+    if (first != NONE) reduce(w, t, x, n, first, last + 1, rows == 1);
   }
   if (rows != 1) pool_barrier(e->pool);
   return to;
 }
 
-/* This thread's share of the rows of some matrices that have one input. */
+/* This thread's share of the rows of some matrices that have one input: maps from `first` on. */
 static void multiply(worker *w, int count, const matrix *const *matrices, float *const *outs,
-                     const activations *x, int vectors, int add) {
+                     const activations *x, int vectors, int add, int first) {
   int total = 0, from, to, before = 0;
   for (int i = 0; i < count; i++) total += matrices[i]->rows / ROWS;
   share(total, w->thread, w->threads, &from, &to);
@@ -187,6 +244,15 @@ static void multiply(worker *w, int count, const matrix *const *matrices, float 
     const int own = matrices[i]->rows / ROWS;
     const int a = from > before ? from - before : 0, b = to < before + own ? to - before : own;
     if (a < b) w->k->multiply(matrices[i], a, b, x, vectors, outs[i], matrices[i]->rows, add);
+    before += own;
+  }
+  if (first == NONE || !w->job->adapters) return;
+  wait_for_low(w, vectors);
+  before = 0;
+  for (int i = 0; i < count; i++) {
+    const int own = matrices[i]->rows / ROWS;
+    const int a = from > before ? from - before : 0, b = to < before + own ? to - before : own;
+    if (a < b) expand(w, first + i, first, a, b, outs[i], matrices[i]->rows, vectors);
     before += own;
   }
 }
@@ -238,10 +304,10 @@ static void attend(worker *w, const layer *l, size_t place, run tokens, int kv) 
 static void attention_block(worker *w, const layer *l, size_t place) {
   engine *e = w->e;
   const int tokens = w->job->tokens, width = w->m->width, queries = l->heads * w->m->head;
-  const activations *x = prepare(w, e->x, width, width, tokens, NULL, l->attention_norm);
+  const activations *x = prepare(w, e->x, width, width, tokens, NULL, l->attention_norm, Q, V);
   const matrix *const inputs[] = {&l->q, &l->k, &l->v};
   float *const outs[] = {e->q, e->k, e->v};
-  multiply(w, 3, inputs, outs, x, tokens, 0);
+  multiply(w, 3, inputs, outs, x, tokens, 0, Q);
   pool_barrier(e->pool);
   /* Units are dealt out in turn: later ones see more keys. */
   for (int u = w->thread; u < tokens * l->kv_heads; u += w->threads)
@@ -250,30 +316,35 @@ static void attention_block(worker *w, const layer *l, size_t place) {
   for (int u = w->thread; u < e->run_count * l->kv_heads; u += w->threads)
     attend(w, l, place, e->runs[u / l->kv_heads], u % l->kv_heads);
   pool_barrier(e->pool);
-  x = prepare(w, e->mixed, queries, queries, tokens, NULL, NULL);
+  x = prepare(w, e->mixed, queries, queries, tokens, NULL, NULL, O, O);
   const matrix *const output[] = {&l->o};
-  multiply(w, 1, output, &e->x, x, tokens, 1);
+  multiply(w, 1, output, &e->x, x, tokens, 1, O);
   pool_barrier(e->pool);
 }
 
 static void ffn_block(worker *w, const layer *l) {
   engine *e = w->e;
   const int tokens = w->job->tokens, width = w->m->width;
-  const activations *x = prepare(w, e->x, width, width, tokens, NULL, l->ffn_norm);
+  const activations *x = prepare(w, e->x, width, width, tokens, NULL, l->ffn_norm, GATE, UP);
   int from, to;
   share(l->hidden / ROWS, w->thread, w->threads, &from, &to);
   if (from < to) {
     w->k->multiply(&l->gate, from, to, x, tokens, e->gate, l->hidden, 0);
     w->k->multiply(&l->up, from, to, x, tokens, e->up, l->hidden, 0);
+  }
+  wait_for_low(w, tokens);
+  if (from < to) {
+    expand(w, GATE, GATE, from, to, e->gate, l->hidden, tokens);
+    expand(w, UP, GATE, from, to, e->up, l->hidden, tokens);
     for (int t = 0; t < tokens; t++) {
       const ptrdiff_t at = (ptrdiff_t)t * l->hidden + from * ROWS;
       w->k->gate(e->gate + at, e->up + at, (to - from) * ROWS);
     }
   }
   pool_barrier(e->pool);
-  x = prepare(w, e->gate, l->hidden, l->hidden, tokens, NULL, NULL);
+  x = prepare(w, e->gate, l->hidden, l->hidden, tokens, NULL, NULL, DOWN, DOWN);
   const matrix *const output[] = {&l->down};
-  multiply(w, 1, output, &e->x, x, tokens, 1);
+  multiply(w, 1, output, &e->x, x, tokens, 1, DOWN);
   pool_barrier(e->pool);
 }
 
@@ -292,9 +363,9 @@ static void embed(worker *w) {
 /* Logits of chosen tokens to `out`; threads have written theirs when this returns. */
 static void output(worker *w, const int32_t *rows, int count, float *out) {
   const int width = w->m->width;
-  const activations *x = prepare(w, w->e->x, width, width, count, rows, w->m->norm);
+  const activations *x = prepare(w, w->e->x, width, width, count, rows, w->m->norm, NONE, NONE);
   const matrix *const embedding[] = {&w->m->embedding};
-  multiply(w, 1, embedding, &out, x, count, 0);
+  multiply(w, 1, embedding, &out, x, count, 0, NONE);
   pool_barrier(w->e->pool);
 }
 
@@ -321,11 +392,12 @@ static void outputs(worker *w) {
 
 static void work(void *given, int thread) {
   engine *e = given;
-  worker w = {e, e->model, e->kernels, e->job, thread, pool_threads(e->pool)};
+  worker w = {e, e->model, e->kernels, e->job, thread, pool_threads(e->pool), 0};
   size_t place = 0; /* of a layer in a block of the cache */
   embed(&w);
   for (int i = 0; i < e->model->layers; i++) {
     const layer *l = &e->model->layer[i];
+    w.layer = i;
     attention_block(&w, l, place);
     ffn_block(&w, l);
     place += (size_t)l->kv_heads * 2 * cache_part(e->model->head, e->model->cache_bits);
@@ -346,8 +418,15 @@ static void find_runs(engine *e, const job *job) {
   }
 }
 
-/* Take tokens through the model. Returns 0, or 1 if the job does not fit: too many tokens, a token
- * or a position out of bounds. Tokens of one sequence stand in order, next to each other. */
+static int fits(const model *m, const factors *adapter) {
+  for (int i = 0; adapter && i < m->layers * MAPS; i++)
+    if (adapter[i].rank < 0 || adapter[i].rank > MAX_RANK || adapter[i].rank % RANKS) return 0;
+  return 1;
+}
+
+/* Take tokens through the model. Returns 0, or 1 if the job does not fit: too many tokens, a token,
+ * a position or an adapter's rank out of bounds. Tokens of one sequence stand in order, next to
+ * each other. */
 int cider_forward(engine *e, const job *job) {
   if (job->tokens < 1 || job->tokens > e->capacity || job->outputs < 0 ||
       job->outputs > job->tokens)
@@ -355,6 +434,7 @@ int cider_forward(engine *e, const job *job) {
   for (int t = 0; t < job->tokens; t++) {
     if (job->ids[t] < 0 || job->ids[t] >= e->model->vocabulary) return 1;
     if (job->positions[t] < 0 || job->positions[t] >= e->positions) return 1;
+    if (job->adapters && !fits(e->model, job->adapters[t])) return 1;
   }
   for (int i = 0; i < job->outputs; i++)
     if (job->output_rows[i] < 0 || job->output_rows[i] >= job->tokens) return 1;
