@@ -18,6 +18,7 @@ from filters import (
     gopher,
     language,
     math_recognition,
+    model_score,
     pii,
     quality,
     record_signals,
@@ -50,7 +51,9 @@ class StageSpec:
 
     ``summary`` is its line in listings. ``build`` turns options into the function that runs on a
     document; ``evidence(document, signal, options)`` gives what a signal saw. ``files`` names the
-    options that hold paths of files, whose content belongs to a run's hashes.
+    options that hold paths of files, whose content belongs to a run's hashes: several, or one that
+    must be given. ``check(options)`` raises where these files cannot be used. ``packages`` are
+    those beside this one whose code measures.
     """
 
     name: str
@@ -61,6 +64,8 @@ class StageSpec:
     options: Callable[[], Any] = NoOptions
     evidence: Callable[[Document, str, Any], str] | None = None
     files: tuple[str, ...] = ()
+    check: Callable[[Any], None] | None = None
+    packages: tuple[str, ...] = ()
 
 
 def nothing(_options: Any) -> StageFunction:
@@ -194,6 +199,17 @@ def _build_quality(_options: NoOptions) -> StageFunction:
     return stage
 
 
+def _build_model(options: model_score.ModelOptions) -> StageFunction:
+    # Here: a model that is damaged is no fault of a document.
+    model_score.load(options.file, options.window)
+
+    def stage(document: Document) -> list[Edit]:
+        document.signals.update(model_score.measure(document.text, options))
+        return []
+
+    return stage
+
+
 # --- global and last ----------------------------------------------------------------------------
 
 
@@ -304,6 +320,17 @@ _ALL = (
         ),
     ),
     StageSpec("quality", MEASURE, "Quality classifier", quality.SIGNALS, _build_quality),
+    StageSpec(
+        "model",
+        MEASURE,
+        "Bits per byte under a quantized language model",
+        model_score.SIGNALS,
+        _build_model,
+        model_score.ModelOptions,
+        files=("file",),
+        check=model_score.check,
+        packages=("runtime", "tokenizer"),
+    ),
     StageSpec(
         "duplicates",
         GLOBAL,

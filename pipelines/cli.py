@@ -1,6 +1,6 @@
 """The command line: ``cidermill curate | why | report | recipes | benchmarks | tokenizer | pack
 | shards | stream | train
-| evaluate | export | label | quantize | generate``.
+| evaluate | export | label | quantize | generate | score``.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong use or unusable input; 3 documents were lost or
 invented; 130 interrupted. Errors are one line on standard error; with ``CIDERMILL_DEBUG=1`` in the
@@ -26,6 +26,7 @@ from pipelines import (
     command_pack,
     command_quantize,
     command_recipes,
+    command_score,
     command_shards,
     command_stream,
     command_tokenizer,
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     command_model.add_parser(commands)
     command_quantize.add_parser(commands)
     command_generate.add_parser(commands)
+    command_score.add_parser(commands)
     return top
 
 

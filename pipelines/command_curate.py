@@ -22,7 +22,7 @@ from pipelines.inputs_error import InputError
 from pipelines.local import run_locally
 from pipelines.recipe import Recipe, Source, load, shipped
 from pipelines.report import render_report
-from pipelines.resources import resource_digests, stage_resources
+from pipelines.resources import check_resources, resource_digests, stage_resources
 from pipelines.run import Run
 from pipelines.sources.records import check_options
 
@@ -156,6 +156,7 @@ def plan(arguments: argparse.Namespace) -> tuple[Run, list[Input]]:
         partitions=partitions(size),
         resources=resource_digests(recipe),
     )
+    check_resources(recipe)
     return run, found
 
 

@@ -259,7 +259,7 @@ def _finish_batch(
     condemned: Mapping[str, Condemned],
 ) -> None:
     ends = _Ends()
-    measuring = run.measuring(item.source)
+    measuring = [run.local(stage) for stage in run.measuring(item.source)]
     for document in batch.active():
         ends.take(document, local_decisions(document, measuring))
     batch.rejected = {name: gone.rule for name, gone in ends.removed.items()}
@@ -285,7 +285,7 @@ def finish_stage(
     """
     counts = account or Account()
     if stage.spec.phase == FINISH:
-        apply(batch, stage.name, build_stage(stage), run.recipe.caps.seconds)
+        apply(batch, stage.name, build_stage(run.local(stage)), run.recipe.caps.seconds)
         return
     if stage.name == "duplicates":
         place = {document.id: batch.first + n for n, document in enumerate(batch.documents)}

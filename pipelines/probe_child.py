@@ -75,7 +75,7 @@ def _store_nowhere(batch: Batch, item: Input, run: Run) -> None:
 
 def _finish(item: Input, start: int, run: Run) -> Iterator[dict[str, Any]]:
     """Finish every stored document that local rules keep, from the place ``start`` on."""
-    stages = run.measuring(item.source)
+    stages = [run.local(stage) for stage in run.measuring(item.source)]
     for batch in stored_batches(item, run):
         for place, document in enumerate(batch.documents, batch.first):
             if place < start:

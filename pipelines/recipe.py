@@ -14,7 +14,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +80,24 @@ class StageSettings:
     def spec(self) -> StageSpec:
         """The stage's entry in the registry."""
         return STAGES[self.name]
+
+    def named_files(self) -> tuple[str, ...]:
+        """The paths of files and folders that the options name."""
+        found: list[str] = []
+        for option in self.spec.files:
+            value = getattr(self.options, option)
+            found += [value] if isinstance(value, str) else value
+        return tuple(found)
+
+    def with_files(self, place: Callable[[str], str]) -> StageSettings:
+        """The same stage with each of these paths replaced by its place."""
+        changes: dict[str, Any] = {}
+        for option in self.spec.files:
+            value = getattr(self.options, option)
+            changes[option] = (
+                place(value) if isinstance(value, str) else tuple(place(path) for path in value)
+            )
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, **changes))
 
     def canonical(self, *, rules: bool = True) -> dict[str, Any]:
         """Plain data that says all that matters; without ``rules``, what measuring depends on."""
@@ -262,10 +280,14 @@ def _check_order(tree: Tree, stages: list[StageSettings]) -> None:
 
 
 def _check_rules(tree: Tree, stages: list[StageSettings]) -> None:
-    """Rule names are unique, and what lifts a rule is measured where the rule is asked."""
+    """Rule names are unique, what lifts a rule is measured where the rule is asked, and a file that
+    a stage needs is named."""
     measured = {s.name: stage.spec.phase for stage in stages for s in stage.spec.signals}
     taken: dict[str, str] = {}
     for stage in stages:
+        for option in stage.spec.files:
+            if getattr(stage.options, option) == "":
+                raise tree.fail(f"the stage {stage.name!r} needs the option {option!r}, a path")
         for name in getattr(stage.options, "spare", ()):
             if measured.get(name, stage.spec.phase + 1) > stage.spec.phase:
                 raise tree.fail(

@@ -38,11 +38,26 @@ def resource_digests(recipe: Recipe) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for source in recipe.sources:
         for stage in recipe.chain(source.name):
-            for option in stage.spec.files:
-                for path in getattr(stage.options, option):
-                    if path != DEMO and path not in found:
-                        found[path] = resource_digest(path)
+            for path in stage.named_files():
+                if path != DEMO and path not in found:
+                    found[path] = resource_digest(path)
     return tuple(sorted(found.items()))
+
+
+def check_resources(recipe: Recipe) -> None:
+    """Refuse files that stages cannot use, as far as they lie on this machine.
+
+    Raises:
+      InputError: the message names the file and its fault.
+    """
+    for source in recipe.sources:
+        for stage in recipe.chain(source.name):
+            if stage.spec.check is None or not all(map(files.is_local, stage.named_files())):
+                continue
+            try:
+                stage.spec.check(stage.options)
+            except (OSError, ValueError) as error:
+                raise InputError(f"the stage {stage.name!r} cannot be used: {error}") from None
 
 
 def resource_digest(path: str) -> str:

@@ -39,6 +39,7 @@ LIBRARIES = (
     "phonenumbers",
     "presidio-analyzer",
     "pyarrow",
+    "sentencepiece",
     "tldextract",
     "trafilatura",
     "webencodings",
@@ -117,7 +118,11 @@ class Run(files.CarriesStore):
 
     def index(self, stage: StageSettings) -> BenchmarkIndex:
         """The benchmark indexes of a stage as one, opened once per process from local copies."""
-        return open_index(tuple(self.local_resource(name) for name in stage.options.benchmarks))
+        return open_index(self.local(stage).options.benchmarks)
+
+    def local(self, stage: StageSettings) -> StageSettings:
+        """A stage with this machine's copies of the files it names."""
+        return stage.with_files(self.local_resource)
 
     def local_resource(self, path: str) -> str:
         """Where this machine has a file or folder that the recipe names."""
@@ -154,7 +159,7 @@ class Run(files.CarriesStore):
         return digest(
             {
                 "format": FORMAT,
-                "code": code_hash("filters", "pipelines"),
+                "code": code_hash("filters", "pipelines", *self._packages(item.source)),
                 "libraries": library_versions(),
                 "kind": item.kind,
                 "options": dict(source.options),
@@ -168,6 +173,10 @@ class Run(files.CarriesStore):
                 "resources": self._digests(self.measuring(item.source)),
             }
         )[:16]
+
+    def _packages(self, source: str) -> list[str]:
+        """Packages beside those of every run whose code measures documents of a source."""
+        return sorted({name for s in self.measuring(source) for name in s.spec.packages})
 
     def _caps(self) -> dict[str, Any]:
         """The caps that can change what is stored; the others decide how a run ends."""
@@ -309,5 +318,5 @@ def _sources(folder: Traversable, name: str) -> Iterable[tuple[str, bytes]]:
         if entry.is_dir():
             if entry.name != "__pycache__":
                 yield from _sources(entry, path)
-        elif not entry.name.endswith(".pyc"):
+        elif not entry.name.endswith((".pyc", ".so")):
             yield path, entry.read_bytes()

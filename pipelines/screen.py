@@ -114,7 +114,7 @@ def run_stage(carried: Carried, name: str, run: Run) -> Carried:
 
 def measure_stage(batch: Batch, stage: StageSettings, run: Run) -> None:
     """Measure one stage on the active documents of a batch."""
-    apply(batch, stage.name, build_stage(stage), run.recipe.caps.seconds)
+    apply(batch, stage.name, build_stage(run.local(stage)), run.recipe.caps.seconds)
     if stage.spec.phase >= EXTRACT or not stage.rules:
         return
     for document in list(batch.active()):

@@ -38,7 +38,7 @@ def sketch_table(batch: Batch, item: Input, run: Run) -> pa.Table:
     ``number`` is the record's number within the input as document references have it. A document
     too short for a signature has none; ``ngrams`` holds the sorted hashes of benchmark n-grams.
     """
-    stages = run.measuring(item.source)
+    stages = [run.local(stage) for stage in run.measuring(item.source)]
     global_stages = {stage.name: stage for stage in run.finishing(item.source)}
     duplicates = global_stages.get("duplicates")
     contamination = global_stages.get("decontamination")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from collections.abc import Callable
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_ssize_t, c_void_p
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -152,9 +153,10 @@ class NativeEngine(Engine):
         if not self._engine:
             raise MemoryError(f"no room for an engine of {threads} threads and {context} tokens")
 
-    def __del__(self) -> None:
-        # A process that was forked has none of the threads that would be waited for.
-        if getattr(self, "_engine", None) and self._process == os.getpid():
+    def __del__(self, process: Callable[[], int] = os.getpid) -> None:
+        # A process that was forked has none of the threads that would be waited for. At the end of
+        # one the names of this module may be gone: what is called is bound here.
+        if getattr(self, "_engine", None) and self._process == process():
             self._library.cider_engine_free(self._engine)
             self._engine = None
 

@@ -15,7 +15,7 @@ from training_here import random_model
 
 from tokenizer.special import EOS_ID
 from trainer import bits
-from trainer.bits import Bits, Text, judge, prepare, shorten, token_bytes
+from trainer.bits import Bits, Text, judge, prepare, shorten
 from trainer.model_files import Model
 from trainer.scoring import Scored, Scorer, overlapping
 
@@ -127,13 +127,13 @@ def test_a_window_of_one_token_predicts_nothing():
 
 @given(st.text())
 def test_the_bytes_of_a_texts_tokens_are_the_texts(text):
-    sizes = token_bytes(small_tokenizer())
+    sizes = small_tokenizer().byte_lengths
     assert sizes[small_tokenizer().encode(text)].sum() == len(text.encode())
 
 
 def test_bytes_of_tokens_that_are_no_text():
     tokenizer = small_tokenizer()
-    sizes = token_bytes(tokenizer)
+    sizes = tokenizer.byte_lengths
     assert sizes.shape == (tokenizer.vocab_size,)
     assert sizes[: EOS_ID + 3].tolist() == [0, 0, 0, 0]  # pad, end, unknown, mask
     assert sizes[tokenizer.pieces.index("<reserved_0>")] == 0
@@ -212,7 +212,7 @@ def test_shorter_texts_for_a_look_on_the_way():
     assert [text.ids.tolist() for text in found] == [
         held[n].ids[:10].tolist() for n in (0, 1, 2)
     ]  # fmt: skip
-    sizes = token_bytes(tokenizer)
+    sizes = tokenizer.byte_lengths
     assert [text.bytes for text in found] == [sizes[text.ids[1:]].sum() for text in found]
     assert [text.source for text in found] == ["0", "1", "2"]
     # One token less, and the third does not fit; the first is there however long it is.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+SCORING = ROOT / "filters" / "model_score.py"
 PACKAGES = ("filters", "tokenizer", "runtime", "trainer", "pipelines")
 
 
@@ -31,7 +32,11 @@ def modules(package: str) -> list[Path]:
 @pytest.mark.parametrize("path", modules("filters"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_filters_never_import_beam_or_pipelines(path):
     tops = {name.partition(".")[0] for name in imports(path)}
-    assert not tops & {"apache_beam", "pipelines", "tokenizer", "trainer", "runtime"}
+    closed = {"apache_beam", "pipelines", "tokenizer", "trainer", "runtime"}
+    # The one filter that scores with a quantized model. The runtime knows documents as texts only.
+    if path == SCORING:
+        closed.remove("runtime")
+    assert not tops & closed
 
 
 def test_importing_every_filter_loads_no_beam():
@@ -41,7 +46,8 @@ def test_importing_every_filter_loads_no_beam():
     ]
     code = (
         f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\n"
-        "assert not any(m.startswith('apache_beam') for m in sys.modules)"
+        "assert not any(m.startswith('apache_beam') for m in sys.modules)\n"
+        "assert 'runtime' not in sys.modules, 'the model is loaded where documents are scored'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -123,6 +123,20 @@ class Tokenizer:
         """For each id whether its piece is one byte of a character that the vocabulary lacks."""
         return np.array([kind is Kind.BYTE for kind in self.kinds])
 
+    @functools.cached_property
+    def byte_lengths(self) -> NDArray[np.int64]:
+        """The bytes of text that each id stands for: (vocabulary,). Those of a text's ids add up to
+        the text's."""
+        return np.array(
+            [
+                1 if kind is Kind.BYTE
+                else 0 if kind in (Kind.CONTROL, Kind.UNKNOWN)
+                else len(piece.encode())
+                for piece, kind in zip(self.pieces, self.kinds, strict=True)
+            ],
+            np.int64,
+        )  # fmt: skip
+
 
 def _check(model: Any, found: Sequence[tuple[str, Kind]]) -> None:
     """Refuse models whose behaviour would not be what ``Tokenizer`` promises."""

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.model import Tokenizer
-from tokenizer.model_proto import Kind
 from trainer.scoring import Ids, Scored
 
 ALL = "all"
@@ -86,7 +85,7 @@ class Judgement:
 def prepare(rows: Iterable[Mapping[str, Any]], tokenizer: Tokenizer) -> list[Text]:
     """Documents with ``text``, ``source`` and ``language`` as tokens; those of one token have
     nothing to be judged on, and are left out."""
-    sizes = token_bytes(tokenizer)
+    sizes = tokenizer.byte_lengths
     found = []
     for row in rows:
         ids = tokenizer.encode(row["text"])
@@ -98,7 +97,7 @@ def prepare(rows: Iterable[Mapping[str, Any]], tokenizer: Tokenizer) -> list[Tex
 def shorten(texts: Sequence[Text], length: int, most: int, tokenizer: Tokenizer) -> list[Text]:
     """The first ``length`` tokens of each document, of as many of the first documents as together
     have at most ``most``; one at least."""
-    sizes = token_bytes(tokenizer)
+    sizes = tokenizer.byte_lengths
     found: list[Text] = []
     tokens = 0
     for text in texts:
@@ -112,19 +111,6 @@ def shorten(texts: Sequence[Text], length: int, most: int, tokenizer: Tokenizer)
 
 def _text(source: str, language: str, ids: Ids, sizes: NDArray[np.int64]) -> Text:
     return Text(source, language, ids, int(sizes[ids[1:]].sum()))
-
-
-def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """The bytes of text that each token stands for: (vocabulary,)."""
-    return np.array(
-        [
-            1 if kind is Kind.BYTE
-            else 0 if kind in (Kind.CONTROL, Kind.UNKNOWN)
-            else len(piece.encode())
-            for piece, kind in zip(tokenizer.pieces, tokenizer.kinds, strict=True)
-        ],
-        np.int64,
-    )  # fmt: skip
 
 
 def judge(

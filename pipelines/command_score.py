@@ -1,0 +1,170 @@
+"""``cidermill score``: bits per byte of documents under a quantized model."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from pipelines.inputs_error import InputError
+from runtime.bits import Measured, Part, cut, measure
+from runtime.build import NoLibrary
+from runtime.file import CiderFileError
+from runtime.model import WINDOW, Model
+from tokenizer.texts import Row, TextFileError, read_rows, read_whole
+
+PLAIN = (".txt", ".txt.gz", ".txt.zst", ".md")
+NAMES = ("id", "url")
+GROUP, GROUP_CHARACTERS = 64, 1 << 20
+"""Documents that are scored at a time, and their characters; what is found does not hang on it."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to be scored, and what its row of output begins with."""
+
+    text: str
+    facts: Mapping[str, Any]
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "score",
+        help="tell how likely a quantized model finds documents",
+        description="Write a line of JSON for each document: its bits per byte under a model of "
+        "`cidermill quantize`, and the bytes and tokens that count. A text's first token is given, "
+        "and does not.",
+    )
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT",
+        help="JSONL or Parquet with a field of text, or plain text by the endings .txt and .md; "
+        ".gz and .zst; globs",
+    )  # fmt: skip
+    parser.add_argument("--model", "-m", required=True, metavar="FILE", help="a .cider file")
+    parser.add_argument("--to", metavar="FILE", help="default: standard output")
+    parser.add_argument("--paragraphs", action="store_true", help="of each paragraph as well")
+    parser.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
+    parser.add_argument(
+        "--most-bytes", type=int, metavar="N", help="only the beginning of each text (default: all)"
+    )
+    parser.add_argument(
+        "--window", type=int, default=WINDOW, metavar="N",
+        help=f"tokens that the model sees at a time (default: {WINDOW})",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, metavar="N", help="default: one a processor")
+    parser.set_defaults(perform=perform)
+
+
+def perform(arguments: argparse.Namespace) -> int:
+    """Perform the command; returns the exit code."""
+    if arguments.most_bytes is not None and arguments.most_bytes < 1:
+        raise InputError(f"--most-bytes is {arguments.most_bytes}; it must be at least 1")
+    if arguments.window < 2:
+        raise InputError(f"--window is {arguments.window}; it must be at least 2")
+    paths = _paths(arguments.inputs)
+    try:
+        model = Model.load(
+            arguments.model, threads=arguments.threads, context=arguments.window, keep=0
+        )
+        with _output(arguments.to) as out:
+            _score(arguments, model, paths, out)
+    except (CiderFileError, NoLibrary, TextFileError, ValueError) as error:
+        raise InputError(str(error)) from None
+    return 0
+
+
+def _score(arguments: argparse.Namespace, model: Model, paths: Sequence[str], out: IO[str]) -> None:
+    size = sum(os.path.getsize(path) for path in paths)
+    # A bar over what is written to the terminal would tear it.
+    quiet = True if arguments.to is None and sys.stdout.isatty() else None
+    with tqdm(total=size, unit="B", unit_scale=True, disable=quiet, leave=False) as bar:
+        for path in paths:
+            for group in _groups(_documents(path, arguments.text_field, arguments.most_bytes)):
+                texts = [document.text for document in group]
+                found = measure(model, texts, window=arguments.window)
+                for document, measured in zip(group, found, strict=True):
+                    row = {**document.facts, **_row(measured, arguments.paragraphs)}
+                    out.write(json.dumps(row, default=str) + "\n")
+                bar.set_postfix_str(f"{os.path.basename(path)}, row {group[-1].facts['row']}")
+            bar.update(os.path.getsize(path))
+
+
+def _row(found: Measured, paragraphs: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {**_part(found.whole), "tokens": found.tokens}
+    if paragraphs:
+        row["paragraphs"] = [
+            {"start": part.start, "end": part.end, **_part(part)} for part in found.paragraphs
+        ]
+    return row
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {"bits_per_byte": part.per_byte, "bytes": part.bytes}
+
+
+def _paths(patterns: Sequence[str]) -> list[str]:
+    """Files by name or glob, in the order they were named.
+
+    Raises:
+      InputError: one names no file.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        names = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern))
+        names = [name for name in names if os.path.isfile(name)]
+        if not names:
+            raise InputError(f"{pattern} matches no file")
+        found.update(dict.fromkeys(names))
+    return list(found)
+
+
+def _documents(path: str, field: str, most: int | None) -> Iterator[Document]:
+    """The documents of a file; ``row`` counts them from 0."""
+    rows: Iterable[Row]
+    if path.endswith(PLAIN):
+        rows = [(read_whole(path), {})]
+    else:
+        rows = read_rows(path, field, beside=NAMES)
+    for number, (text, beside) in enumerate(rows):
+        facts = {"input": os.path.basename(path), "row": number}
+        named = {name: value for name, value in beside.items() if value is not None}
+        yield Document(text if most is None else cut(text, most), {**facts, **named})
+
+
+def _groups(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    group: list[Document] = []
+    characters = 0
+    for document in documents:
+        group.append(document)
+        characters += len(document.text)
+        if len(group) == GROUP or characters >= GROUP_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
+
+
+@contextlib.contextmanager
+def _output(path: str | None) -> Iterator[IO[str]]:
+    """Standard output, or a file that appears under its name once it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    temporary = f"{path}.writing"
+    try:
+        with open(temporary, "w", encoding="utf-8") as handle:
+            yield handle
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,106 @@
+"""``cidermill score``: a row for each document of any kind of file, errors in one line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from models_here import a_model
+
+from pipelines import command_score
+from pipelines.cli import main
+from runtime.bits import measure
+from runtime.model import Model
+
+TEXTS = ["The orchard stands on a hill.\n\nThe river is below it, and old trees.", "", "été " * 9]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """The same texts as JSONL and Parquet, the first as plain text too."""
+    rows = [{"text": text, "id": n, "url": f"http://a.test/{n}"} for n, text in enumerate(TEXTS)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pq.write_table(pa.table({"body": TEXTS, "url": ["u", None, "w"]}), tmp_path / "b.parquet")
+    with gzip.open(tmp_path / "c.txt.gz", "wt", encoding="utf-8") as handle:
+        handle.write(TEXTS[0])
+    return tmp_path
+
+
+def score(*words: object) -> int:
+    return main(["score", "--model", a_model(), *map(str, words)])
+
+
+def rows_of(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def expected() -> list[dict]:
+    model = Model.load(a_model(), threads=1)
+    return [
+        {"bits_per_byte": m.whole.per_byte, "bytes": m.whole.bytes, "tokens": m.tokens}
+        for m in measure(model, TEXTS)
+    ]
+
+
+def test_a_row_for_each_document_with_what_names_it(corpus, capsys, monkeypatch):
+    monkeypatch.setattr(command_score, "GROUP", 2)
+    assert score(corpus / "a.jsonl", "--threads", 2) == 0
+    assert rows_of(capsys.readouterr().out) == [
+        {"input": "a.jsonl", "row": n, "id": n, "url": f"http://a.test/{n}", **found}
+        for n, found in enumerate(expected())
+    ]
+
+
+def test_parquet_with_another_field_into_a_file(corpus):
+    assert score(corpus / "b.parquet", "--text-field", "body", "--to", corpus / "out.jsonl") == 0
+    found = rows_of((corpus / "out.jsonl").read_text())
+    urls = [{"url": "u"}, {}, {"url": "w"}]
+    assert found == [
+        {"input": "b.parquet", "row": n, **url, **row}
+        for n, (url, row) in enumerate(zip(urls, expected(), strict=True))
+    ]
+
+
+def test_plain_text_by_paragraph(corpus, capsys):
+    assert score(corpus / "*.txt.gz", "--paragraphs") == 0
+    (row,) = rows_of(capsys.readouterr().out)
+    paragraphs = row.pop("paragraphs")
+    assert row == {"input": "c.txt.gz", "row": 0, **expected()[0]}
+    assert [(p["start"], p["end"]) for p in paragraphs] == [(0, 31), (31, len(TEXTS[0]))]
+    assert sum(p["bytes"] for p in paragraphs) == row["bytes"]
+
+
+def test_the_beginning_alone(corpus, capsys):
+    assert score(corpus / "c.txt.gz", "--most-bytes", 29) == 0
+    (row,) = rows_of(capsys.readouterr().out)
+    (found,) = measure(Model.load(a_model(), threads=1), [TEXTS[0][:29]])
+    assert (row["bits_per_byte"], row["bytes"]) == (found.whole.per_byte, found.whole.bytes)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.jsonl"], "none.jsonl matches no file"),
+        (["a.jsonl", "--text-field", "body"], "a.jsonl:1: no object with the field 'body'"),
+        (["b.parquet"], "b.parquet: no column 'text', but body, url"),
+        (["bad.txt"], "bad.txt: no UTF-8 at byte 1"),
+        (["cut.txt.gz"], "cut.txt.gz: "),
+        (["a.jsonl", "--window", "1"], "--window is 1; it must be at least 2"),
+        (["a.jsonl", "--most-bytes", "0"], "--most-bytes is 0; it must be at least 1"),
+        (["a.jsonl", "--threads", "0"], "0 threads; there can be 1 to"),
+        (["a.jsonl", "--model", "a.jsonl"], "a.jsonl is"),
+        (["a.jsonl", "--model", "none.cider"], "none.cider"),
+    ],
+)
+def test_errors_are_one_line_and_leave_no_file(corpus, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(corpus)
+    (corpus / "bad.txt").write_bytes(b"a\xff")
+    (corpus / "cut.txt.gz").write_bytes((corpus / "c.txt.gz").read_bytes()[:-9])
+    assert score(*words, "--to", "out.jsonl") in (1, 2)
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.strip().count("\n") == 0
+    assert not list(corpus.glob("out.jsonl*"))
