@@ -172,8 +172,9 @@ def test_measured_losses_choose_better_than_chance(small, palettes, choices):
             for own, other in zip(choices, order, strict=True)
         ]
         others.append(lost(allocate(shuffled, 3.0)))
-    assert found <= min(others)
-    assert found < 0.95 * np.mean(others)
+    # What two matrices lose together is not quite the sum, so that chance may win once.
+    assert sum(other < found for other in others) <= 1
+    assert found < 0.9 * np.mean(others)
 
 
 def test_windows_with_nothing_to_predict_are_refused(small):
