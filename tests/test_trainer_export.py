@@ -78,13 +78,20 @@ def in_llama_cpp(model: Model, folder: Path, kind: str):
     return LlamaCpp(str(path), model.tokenizer, context=256)
 
 
+def same_first_choice(found: np.ndarray, expected: np.ndarray) -> None:
+    """Drawn weights have places where two tokens are nearer to each other than the bound of 1e-2;
+    those are left out. Of a trained model ``benchmarks/exports.py`` compares all places."""
+    second, first = np.sort(expected, -1)[:, -2:].T
+    clear = first - second > 2e-2
+    assert clear.mean() > 0.6
+    np.testing.assert_array_equal(found.argmax(-1)[clear], expected.argmax(-1)[clear])
+
+
 def test_f16_gives_the_models_probabilities_in_llama_cpp(model, ids, tmp_path):
     llama = in_llama_cpp(model, tmp_path, "f16")
     found, expected = llama.each(ids), log_probabilities(model, ids)
     np.testing.assert_allclose(found, expected, atol=1e-2)
-    # Drawn weights have places where two tokens are nearer to each other than that bound; of a
-    # trained model benchmarks/exports.py compares them all.
-    assert (found.argmax(-1) != expected.argmax(-1)).sum() <= 1
+    same_first_choice(found, expected)
     # The same of a text: its tokenizer finds the same ids.
     for text in ("The words,\n\tand été, 東京. ", "  two spaces", "    x = f(1000)\n\n\n"):
         alone = llama.following(model.tokenizer.encode(text))
@@ -131,7 +138,7 @@ def test_q8_0_gives_the_models_probabilities_in_llama_cpp(model, ids, tmp_path, 
     found = np.stack([llama.following([number]) for number in ids[16:]])
     expected = log_probabilities(held, ids[16:], in_blocks, segments=np.arange(16))
     assert (np.abs(found - expected).max(-1) < 1e-3).mean() > 0.7
-    assert (found.argmax(-1) != expected.argmax(-1)).sum() <= 1
+    same_first_choice(found, expected)
 
 
 def written(path: Path) -> tuple[dict, dict]:

@@ -101,7 +101,7 @@ def test_a_shape_comes_back_from_json():
         (lambda: Layer(0, 1, 8), "heads is 0; it must be a whole number from 1"),
         (lambda: Shape(10, 8, 3, (Layer(1, 1, 8),)), "it must be even"),
         (lambda: Shape(10, 8, 4, ()), "layers is 0"),
-        (lambda: Shape(10, 8, 4, (Layer(1, 1, 8),), rope_base=1.0), "a RoPE base of 1.0"),
+        (lambda: Shape(10, 8, 4, (Layer(1, 1, 8),), rope_base=1.0), "a RoPE base of 1; it must"),
         (lambda: Shape(10, 8, 4, (Layer(1, 1, 8),), norm_eps=0.1), "a norm epsilon of 0.1"),
         (lambda: Shape.from_dict({"layers": [{"x": 1}]}), "no dimensions of a model"),
         (lambda: preset("2m", 10), "no preset '2m'; there are 1m, 5m, 15m, 85m"),
