@@ -106,7 +106,11 @@ def test_a_named_kind_chooses_the_files_of_a_folder(tmp_path):
     write(tmp_path / "bare", "page")
     assert [i.name for i in find("web", [str(tmp_path / "mix")], kind="jsonl")] == ["b.jsonl"]
     assert [i.kind for i in find("web", [str(tmp_path / "bare")], kind="html")] == ["html"]
-    assert find("web", [str(tmp_path)], without=[str(tmp_path)]) == []
+    write(tmp_path, "c.html")
+    found = find("web", [str(tmp_path)], without=[str(tmp_path / "mix")])
+    assert [i.name for i in found] == ["c.html"]
+    with pytest.raises(InputError, match="names only files in the output or work directory"):
+        find("web", [str(tmp_path)], without=[str(tmp_path)])
 
 
 def test_errors_name_what_was_asked(tmp_path):
