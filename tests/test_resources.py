@@ -117,7 +117,7 @@ def test_a_machine_fetches_a_resource_once(tmp_path, cache, remote, monkeypatch)
     for child in children:
         child.stdin.write("go\n")
         child.stdin.flush()
-    told = [line for child in children for line in child.communicate(timeout=60)[0].splitlines()]
+    told = [line for child in children for line in child.communicate(timeout=300)[0].splitlines()]
     assert sorted(told) == sorted(["opened a.npy", "opened b.npy", *[str(cache / digest)] * 3])
     assert sorted(os.listdir(cache / digest)) == ["a.npy", "b.npy"]
     assert sorted(os.listdir(cache)) == [digest, f"{digest}.lock"]
