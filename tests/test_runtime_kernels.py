@@ -209,6 +209,6 @@ def test_an_emulated_arm_gives_what_plain_c_gives(tmp_path, processor, sets):
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert (done.stdout, done.returncode) == (sets, 0)
