@@ -45,7 +45,7 @@ test-chaos: engines $(ENGINES)
 # are not looked for: Python's own would be found. The C++ library goes along so that exceptions of
 # other libraries find their way.
 test-sanitized: $(STAMP)
-	CIDERMILL_SANITIZE=1 $(BIN)/python -c 'import runtime.build; runtime.build.library()'
+	CIDERMILL_SANITIZE=1 $(BIN)/python -c 'from runtime.build import library; library()'
 	CIDERMILL_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 	    $(BIN)/pytest -n0 -p no:faulthandler tests/test_runtime_kernels.py tests/test_runtime_model.py
