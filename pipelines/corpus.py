@@ -192,7 +192,7 @@ def read(unit: Unit, columns: Sequence[str]) -> pa.Table:
 def read_groups(unit: Unit, groups: Iterable[int], columns: Sequence[str]) -> pa.Table:
     """Some columns of some row groups of a unit's table."""
     with _opened(unit.path) as file:
-        return file.read_row_groups(list(groups), columns=list(columns))
+        return file.read_row_groups(list(groups), columns=list(columns), use_threads=False)
 
 
 class _opened:

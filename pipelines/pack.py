@@ -19,7 +19,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.metrics.metric import Metrics
 from numpy.typing import NDArray
 
@@ -145,8 +144,7 @@ def tokenized(unit: Unit, run: PackRun) -> list[Tokenized]:
 
 
 def _rows(unit: Unit, run: PackRun, columns: list[str] | None = None) -> pa.Table:
-    content = files.read_bytes(run.unit_file(unit, "parquet"))
-    return pq.read_table(pa.BufferReader(content), columns=columns)
+    return tables.from_bytes(files.read_bytes(run.unit_file(unit, "parquet")), columns)
 
 
 # --- pack ---------------------------------------------------------------------------------------

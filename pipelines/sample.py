@@ -26,7 +26,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from filters.hashing import hash64
@@ -202,7 +201,7 @@ def _taken(draw: str, priority: int, row: Mapping[str, Any], cut: int | None) ->
 def read_draw(paths: Sequence[str], name: str) -> pa.Table:
     """The texts of one draw, in order of priority."""
     found = [
-        pq.read_table(pa.BufferReader(files.read_bytes(path)), filters=[("draw", "=", name)])
+        tables.from_bytes(files.read_bytes(path)).filter(pc.field("draw") == name)
         for path in sorted(paths)
     ]
     table = pa.concat_tables([TAKEN.empty_table(), *found])

@@ -328,4 +328,16 @@ def to_bytes(table: pa.Table) -> bytes:
 
 def from_bytes(content: bytes, columns: list[str] | None = None) -> pa.Table:
     """The inverse of ``to_bytes``, for all or some columns."""
-    return pq.read_table(io.BytesIO(content), columns=columns)
+    return read(pa.BufferReader(content), columns)
+
+
+def read(source: Any, columns: list[str] | None = None, without: str | None = None) -> pa.Table:
+    """A whole Parquet file that lies behind an object of Python: all or some columns, but for one.
+
+    Everything is read and decoded on the thread that asks. ``pq.read_table`` would leave the end to
+    Arrow's own threads, which may still hold Python's bytes when the result is here; where the
+    process ends meanwhile, letting go of them aborts it.
+    """
+    with pq.ParquetFile(source, pre_buffer=False) as file:
+        names = [name for name in columns or file.schema_arrow.names if name != without]
+        return file.read(columns=names, use_threads=False)

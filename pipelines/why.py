@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pipelines import files
+from pipelines import files, tables
 from pipelines.run import TABLES
 
 
@@ -31,10 +31,13 @@ def _table(output: str, name: str) -> ds.Dataset | None:
 
 @functools.cache
 def _remote_table(paths: tuple[str, ...]) -> ds.Dataset:
-    """Tables of a store; Arrow reads what it needs of them through Beam's file systems."""
-    kind = ds.ParquetFileFormat()
-    parts = [kind.make_fragment(pa.PythonFile(files.open_raw(path), mode="r")) for path in paths]
-    return ds.FileSystemDataset(parts, parts[0].physical_schema, kind)
+    """Tables of a store, without their texts, read through Beam's file systems."""
+    return ds.dataset([_remote_part(path) for path in paths])
+
+
+def _remote_part(path: str) -> pa.Table:
+    with files.open_raw(path) as handle:
+        return tables.read(handle, without="text")
 
 
 def find(output: str, key: str) -> dict[str, list[dict[str, Any]]]:
