@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pipelines.extras import need
 from pipelines.inputs_error import InputError
 from pipelines.resources import cache_folder
-from tokenizer.shard_set import ShardError, ShardSet
+from tokenizer.shard_set import ShardError
 
 LENGTH = 512
 FORMATS = ("hf", "gguf-f16", "gguf-q8_0", "gguf-lora")
@@ -161,10 +161,11 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _label(arguments: argparse.Namespace) -> None:
+    from pipelines.training_data import checked_shards
     from trainer.labels import write_labels
     from trainer.model_files import load_model
 
-    shards = ShardSet.open(arguments.shards)
+    shards = checked_shards(arguments.shards)
     target = arguments.to or os.path.join(arguments.shards, LABELS)
     total = sum(shard.tokens.size for shard in shards.shards)
     with _bar("labelling", total) as seen:
