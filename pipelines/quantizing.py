@@ -28,13 +28,14 @@ from runtime.shape import Shape, matrices
 from tokenizer.reader import Batch
 from trainer import recover, tune_tables
 from trainer.bits import Judgement, Text, judge
-from trainer.distill import Student, distill
+from trainer.distill import distill
 from trainer.model import linear_names
 from trainer.model_files import Model
 from trainer.scoring import Ids, Scored, Scorer
 from trainer.sensitivity import Calibration, Lost, sensitivity
 from trainer.shape import Shape as TrainedShape
 from trainer.stages import Stage
+from trainer.student import Student
 
 EMBEDDING = "embedding"
 IMPORTANCE = ("energy", "fisher", "plain")
