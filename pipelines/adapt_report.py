@@ -1,0 +1,62 @@
+"""What adapting a model came to: a JSON file beside the adapter's folder, and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipelines import files
+from trainer.completions import Known
+
+FORMAT = "cidermill-adapt"
+VERSION = 1
+
+
+@dataclass
+class Report:
+    """All of it.
+
+    Args:
+      facts: settings, digests, counts.
+      losses: of each step, in nats a token of completions.
+      judged: on the examples set aside, by what it was: the base, the start, the adapter.
+      measured: what differs from run to run.
+    """
+
+    facts: Mapping[str, Any]
+    losses: list[float]
+    judged: dict[str, Known] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, path: str) -> None:
+        """Write it as JSON, whole or not at all."""
+        files.write_json(path, {"format": FORMAT, "version": VERSION, **asdict(self)})
+
+    def lines(self) -> list[str]:
+        """As a table for people."""
+        return [
+            *_judged_lines(self.judged),
+            f"loss     {self.losses[0]:.4f} nats a token of completions at the first step, "
+            f"{_last(self.losses):.4f} at the last (a mean over a tenth)",
+        ]
+
+
+def _judged_lines(judged: Mapping[str, Known]) -> list[str]:
+    """A line for each that was judged, on the same completions."""
+    if not judged:
+        return []
+    any_one = next(iter(judged.values()))
+    title = f"{any_one.examples} held out, {any_one.bytes} bytes"
+    return [
+        f"{title:<32}{'nats/token':>12}{'bits/byte':>12}{'as given':>12}",
+        *(
+            f"{name:<32}{own.loss:>12.4f}{own.bits_per_byte:>12.4f}{own.right:>12.1%}"
+            for name, own in judged.items()
+        ),
+    ]
+
+
+def _last(losses: list[float]) -> float:
+    tail = losses[-max(1, len(losses) // 10) :]
+    return sum(tail) / len(tail)
