@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines import files
@@ -13,7 +13,7 @@ FORMAT = "cidermill-adapt"
 VERSION = 1
 
 
-@dataclass
+@dataclass(frozen=True)
 class Report:
     """All of it.
 
@@ -25,13 +25,15 @@ class Report:
     """
 
     facts: Mapping[str, Any]
-    losses: list[float]
-    judged: dict[str, Known] = field(default_factory=dict)
-    measured: Mapping[str, Any] = field(default_factory=dict)
+    losses: Sequence[float]
+    judged: Mapping[str, Known]
+    measured: Mapping[str, Any]
 
     def write(self, path: str) -> None:
         """Write it as JSON, whole or not at all."""
-        files.write_json(path, {"format": FORMAT, "version": VERSION, **asdict(self)})
+        judged = [{"name": name, **asdict(own)} for name, own in self.judged.items()]
+        content = {"format": FORMAT, "version": VERSION, **asdict(self), "judged": judged}
+        files.write_json(path, content)
 
     def lines(self) -> list[str]:
         """As a table for people."""
@@ -57,6 +59,6 @@ def _judged_lines(judged: Mapping[str, Known]) -> list[str]:
     ]
 
 
-def _last(losses: list[float]) -> float:
+def _last(losses: Sequence[float]) -> float:
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / len(tail)

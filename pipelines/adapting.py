@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.quantizing import Bar
 from pipelines.runtime_scores import runtime_scores
@@ -18,11 +20,13 @@ from runtime.model import Model as RuntimeModel
 from runtime.shape import matrices
 from trainer import adapt, recover
 from trainer.completions import Known, judge
-from trainer.examples import Example, example_batches, windows_of
+from trainer.examples import Example, digest, example_batches, windows_of
 from trainer.model_files import Model
 from trainer.shape import Shape
 from trainer.stages import Stage
 from trainer.step import PART_TOKENS
+from trainer.student import Row
+from trainer.watch import Diverged
 
 EPOCHS = 3.0
 LEAST_STEPS = 100
@@ -92,44 +96,114 @@ def begun(folder: str, contents: Contents, shape: Shape, settings: Settings) -> 
     return Start(adapt.filled(scaled, shape, settings.seed), own.sha256)
 
 
-def plan(examples: Sequence[Example], settings: Settings) -> tuple[Stage, float]:
-    """The stage, and how many times it sees all examples. Windows are the least power of two that
-    holds the longest example, so that none is cut."""
+def plan(examples: Sequence[Example], settings: Settings) -> Stage:
+    """The stage. Windows are the least power of two that holds the longest example, so that none is
+    cut."""
     longest = max(len(example) for example in examples)
     length = max(LEAST_LENGTH, 1 << (longest - 1).bit_length())
     windows = windows_of(examples, length)
     rows = min(max(1, settings.batch_tokens // length), windows)
     part = max(1, PART_TOKENS // length)
+    # A batch of whole parts: one of 17 rows would go through the model a row at a time.
     rows -= rows % part if rows > part else 0
     epochs = settings.epochs
     if epochs is None:
         epochs = max(EPOCHS, LEAST_STEPS * rows / windows)
     steps = max(1, math.ceil(epochs * windows / rows))
-    stage = Stage(
+    return Stage(
         "adapting", steps * rows * length, length, rows, recover.optimizer(settings.rate),
         warmup=0.1, floor=0.05,
     )  # fmt: skip
-    return stage, steps * rows / windows
 
 
-def train(
-    model: Model, start: Start, examples: Sequence[Example], stage: Stage, seed: int, bar: Bar
-) -> tuple[recover.Factors, list[float]]:
-    """The trained factors, and the loss of each step in nats a token of completions.
+@dataclass(frozen=True)
+class Task:
+    """All that a task's adapter is made of, checked and ready.
 
-    Raises:
-      Diverged: the loss is no number, or runs away.
+    Args:
+      model: the quantized one, with the weights that it stands for.
+      examples: what is learned from.
+      held_out: what is judged on; may be empty.
     """
-    losses: list[float] = []
-    batches = example_batches(examples, stage.length, stage.batch, seed)
-    with bar(stage.name, stage.tokens) as seen:
 
-        def tell(row: dict[str, Any]) -> None:
-            losses.append(row["loss"])
-            seen(stage.step_tokens)
+    contents: Contents
+    model: Model
+    start: Start
+    examples: Sequence[Example]
+    held_out: Sequence[Example]
+    settings: Settings
 
-        factors = adapt.adapt(model.shape, model.params, start.factors, stage, batches, tell)
-    return factors, losses
+    @functools.cached_property
+    def stage(self) -> Stage:
+        """How training goes."""
+        return plan(self.examples, self.settings)
+
+    @property
+    def epochs(self) -> float:
+        """How many times it goes through all examples."""
+        stage = self.stage
+        return stage.steps * stage.batch / windows_of(self.examples, stage.length)
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the adapter's bytes, as its configuration tells it."""
+        stage, settings = self.stage, self.settings
+        return {
+            "examples": {"count": len(self.examples), "sha256": digest(self.examples)},
+            "start": self.start.sha256, "rank": self.start.rank, "rate": settings.rate,
+            "seed": settings.seed, "epochs": self.epochs, "steps": stage.steps,
+            "batch": stage.batch, "length": stage.length,
+        }  # fmt: skip
+
+    def perform(self, bar: Bar) -> Adapted:
+        """Judge, train, and judge again.
+
+        Raises:
+          Diverged: the loss is no number or runs away, or factors do.
+        """
+        judged = {}
+        judge = Judge(self.contents, self.held_out, bar) if self.held_out else None
+        if judge is not None:
+            judged["base"] = judge("the base", None)
+            if self.start.sha256 is not None:
+                judged["start"] = judge("the start", self.start.factors)
+        factors, losses = self._train(bar)
+        if judge is not None:
+            judged["adapted"] = judge("the adapter", factors)
+        return Adapted(factors, losses, judged)
+
+    def _train(self, bar: Bar) -> tuple[recover.Factors, list[float]]:
+        stage, losses = self.stage, []
+        batches = example_batches(self.examples, stage.length, stage.batch, self.settings.seed)
+        with bar(stage.name, stage.tokens) as seen:
+
+            def tell(row: Row) -> None:
+                losses.append(row["loss"])
+                seen(stage.step_tokens)
+
+            factors = adapt.adapt(
+                self.model.shape, self.model.params, self.start.factors, stage, batches, tell
+            )
+        if not all(_fit(part) for pair in factors.values() for part in pair):
+            raise Diverged("factors have grown beyond what 16 bits hold")
+        return factors, losses
+
+
+def _fit(factor: NDArray[np.float32]) -> bool:
+    return bool(np.abs(factor).max() <= np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of a task.
+
+    Args:
+      losses: of each step, in nats a token of completions.
+      judged: on the examples held out: the base, the start if it is an adapter, and what came.
+    """
+
+    factors: recover.Factors = field(repr=False)
+    losses: Sequence[float]
+    judged: Mapping[str, Known]
 
 
 def write(

@@ -99,41 +99,36 @@ def perform(arguments: argparse.Namespace) -> int:
 
 
 def _adapt(arguments: argparse.Namespace) -> int:
-    from pipelines import adapting
     from pipelines.adapt_report import Report
+    from pipelines.adapting import Task, write
     from pipelines.exporting import dequantized
     from trainer.examples import digest
+    from trainer.watch import Diverged
 
     contents = _read(arguments.model)
     target = _target(arguments)
     examples, held_out = _examples(arguments, contents)
     settings = _settings(arguments, sum(map(len, examples)))
     model = dequantized(contents)
-    start, name = _start(arguments, contents, model.shape, settings)
-    stage, epochs = adapting.plan(examples, settings)
+    start = _start(arguments, contents, model.shape, settings)
+    task = Task(contents, model, start, examples, held_out, settings)
+    stage = task.stage
     say(
         f"{len(examples)} examples of {show_count(sum(map(len, examples)))} tokens, "
-        f"{epochs:.3g} times, in {stage.steps} steps of {stage.batch} windows of {stage.length}"
+        f"{task.epochs:.3g} times, in {stage.steps} steps of {stage.batch} windows of "
+        f"{stage.length}"
     )
-    judged, seconds = {}, time.monotonic()
-    judge = adapting.Judge(contents, held_out, bar) if held_out else None
-    if judge is not None:
-        judged["base"] = judge("base", None)
-        if start.sha256 is not None:
-            judged[f"start, {name}"] = judge("start", start.factors)
-    factors, losses = adapting.train(model, start, examples, stage, settings.seed, bar)
-    if judge is not None:
-        judged["adapted"] = judge("adapted", factors)
-    told = {
-        "examples": {"count": len(examples), "sha256": digest(examples)},
-        "start": start.sha256, "rank": start.rank, "rate": settings.rate, "epochs": epochs,
-        "seed": settings.seed, "steps": stage.steps, "batch": stage.batch, "length": stage.length,
-    }  # fmt: skip
-    adapting.write(target, contents, factors, {"cidermill_adapted": told})
-    report = Report(
-        {"base": contents.digest, "held_out": digest(held_out), **told}, losses, judged,
-        {"seconds": time.monotonic() - seconds},
-    )  # fmt: skip
+    begun = time.monotonic()
+    try:
+        found = task.perform(bar)
+    except Diverged as error:
+        raise Diverged(
+            f"{error}; nothing was written; give a --rate below {settings.rate:g}"
+        ) from None
+    write(target, contents, found.factors, {"cidermill_adapted": task.facts()})
+    facts = {"base": contents.digest, "held_out": digest(held_out), **task.facts()}
+    measured = {"seconds": time.monotonic() - begun}
+    report = Report(facts, found.losses, found.judged, measured)
     report.write(f"{target}.json")
     print("\n".join(report.lines()))
     print(f"adapter  {target}\nreport   {target}.json")
@@ -169,8 +164,8 @@ def _examples(arguments: argparse.Namespace, contents: Contents) -> tuple[list[A
     joined = sum(example.joined for example in examples)
     if joined:
         say(
-            f"{joined} of {len(examples)} prompts end within what is one token with their "
-            "completion, as in a space; a model goes on better where the completion begins with it"
+            f"{joined} of {len(examples)} prompts end within a token of the whole text, as where a "
+            "space ends the prompt instead of beginning the completion; that is harder to learn"
         )
     if arguments.validation:
         held_out = _read_all(arguments, contents, [arguments.validation])
@@ -231,10 +226,8 @@ def _settings(arguments: argparse.Namespace, tokens: int) -> Any:
     return Settings(**given)
 
 
-def _start(
-    arguments: argparse.Namespace, contents: Contents, shape: Any, settings: Any
-) -> tuple[Any, str]:
-    """What to begin with, and its name."""
+def _start(arguments: argparse.Namespace, contents: Contents, shape: Any, settings: Any) -> Any:
+    """What to begin with."""
     from pipelines import adapting
 
     folder = arguments.start
@@ -244,11 +237,11 @@ def _start(
         if folder == NONE:
             say(f"there is no {own}: an adapter of rank {settings.rank} from nothing")
     if folder == NONE:
-        return adapting.fresh(shape, settings), NONE
+        return adapting.fresh(shape, settings)
     start = adapting.begun(folder, contents, shape, settings)
     if arguments.rank not in (None, start.rank):
         raise InputError(
             f"--rank is {arguments.rank}, and {folder} is of rank {start.rank}; leave it out, or "
             f"--from {NONE}"
         )
-    return start, os.path.basename(os.path.normpath(folder))
+    return start
