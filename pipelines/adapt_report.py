@@ -51,9 +51,9 @@ def _judged_lines(judged: Mapping[str, Known]) -> list[str]:
     any_one = next(iter(judged.values()))
     title = f"{any_one.examples} held out, {any_one.bytes} bytes"
     return [
-        f"{title:<32}{'nats/token':>12}{'bits/byte':>12}{'as given':>12}",
+        f"{title:<32}{'nats/token':>12}{'bits/byte':>12}{'exact':>12}",
         *(
-            f"{name:<32}{own.loss:>12.4f}{own.bits_per_byte:>12.4f}{own.right:>12.1%}"
+            f"{name:<32}{own.loss:>12.4f}{own.bits_per_byte:>12.4f}{own.exact:>12.1%}"
             for name, own in judged.items()
         ),
     ]

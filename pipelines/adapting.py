@@ -104,8 +104,9 @@ def plan(examples: Sequence[Example], settings: Settings) -> Stage:
     windows = windows_of(examples, length)
     rows = min(max(1, settings.batch_tokens // length), windows)
     part = max(1, PART_TOKENS // length)
-    # A batch of whole parts: one of 17 rows would go through the model a row at a time.
-    rows -= rows % part if rows > part else 0
+    if rows > part:
+        # Whole parts: a batch of 17 rows would go through the model a row at a time.
+        rows = part * round(rows / part)
     epochs = settings.epochs
     if epochs is None:
         epochs = max(EPOCHS, LEAST_STEPS * rows / windows)

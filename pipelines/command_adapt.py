@@ -22,6 +22,11 @@ from runtime.model import CONTEXT
 NONE = "none"
 RECOVERY = "recovery"
 HELD_OUT = "0.05"
+DESCRIPTION = """\
+Train a low-rank adapter of a quantized model on prompts and their completions, from its recovery
+adapter on, and tell what it came to on examples that were set aside. The model stays as it is, and
+the adapter is for this model alone.
+"""
 EPILOG = """\
 A line of FILE is {"prompt": "...", "completion": "..."}. The model is trained to go on from the
 prompt with the completion and then to end; prompts are read and not learned. Give `generate` the
@@ -39,15 +44,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     adapt = commands.add_parser(
         "adapt",
         help="teach a quantized model a task, by examples",
-        description="Train a low-rank adapter of a quantized model on prompts and their "
-        "completions, from its recovery adapter on, and tell what it came to on examples that were "
-        "set aside. The model stays as it is, and the adapter is for this model alone.",
+        description=DESCRIPTION,
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     adapt.add_argument("model", help="a .cider file")
     adapt.add_argument(
-        "--examples", metavar="FILE", required=True, nargs="+",
-        help="JSONL (plain, .gz, .zst) or Parquet",
+        "--examples", metavar="FILE", required=True, action="append",
+        help="JSONL (plain, .gz, .zst) or Parquet; may be repeated",
     )  # fmt: skip
     adapt.add_argument(
         "--from", metavar="FOLDER", dest="start",
@@ -69,7 +72,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     budget.add_argument("--tokens", metavar="N", help="the same in tokens, prompts included")
     how.add_argument("--batch-tokens", metavar="N", default="2k",
-                     help="tokens a step, padding included (default: 2k)")  # fmt: skip
+                     help="tokens a step, about, with padding (default: 2k)")  # fmt: skip
     how.add_argument("--rate", metavar="X", help="peak learning rate (default: 1e-3)")
     how.add_argument(
         "--rank", type=int, metavar="N",

@@ -78,7 +78,7 @@ def test_the_report_tells_what_it_came_to(home):
     report = json.loads((home / "m.colours.json").read_text())
     base, after = report["judged"]
     assert (base["name"], after["name"]) == ("base", "adapted")
-    assert (base["right"], after["right"]) == (0.0, 1.0)
+    assert (base["exact"], after["exact"]) == (0.0, 1.0)
     assert base["examples"] == 4
     assert base["bytes"] == sum(len(completion) for _, completion in PAIRS)
     assert after["loss"] < 0.5 * base["loss"]

@@ -206,4 +206,4 @@ def test_completions_alone_are_judged_and_their_ends_have_no_bytes():
     assert (known.examples, known.tokens, known.bytes) == (2, 5, 7)
     assert known.loss == pytest.approx((1 + 2 + 4 + 3 + 5) / 5)
     assert known.bits_per_byte == pytest.approx((1 + 2 + 3) / np.log(2) / 7)
-    assert known.right == 0.5
+    assert known.exact == 0.5

@@ -21,7 +21,7 @@ class Known:
       bytes: of the completions' texts.
       loss: nats a token.
       bits_per_byte: of the texts; their ends, which have no byte, are not counted.
-      right: the share of completions that the model itself gives, to the end, when it takes the
+      exact: the share of completions that the model itself gives, to the end, when it takes the
         likeliest token each time.
     """
 
@@ -30,7 +30,7 @@ class Known:
     bytes: int
     loss: float
     bits_per_byte: float
-    right: float
+    exact: float
 
 
 def judge(
@@ -38,16 +38,16 @@ def judge(
 ) -> Known:
     """Score some examples, one at least. ``seen`` is told the number of tokens, as work goes on."""
     nats = text_nats = 0.0
-    tokens = right = 0
+    tokens = exact = 0
     scored = scores([example.ids for example in examples], seen)
     for example, found in zip(examples, scored, strict=True):
         # A text's first token is given, so that each has its own number one place before.
         own = found.nats[example.first - 1 :].astype(np.float64)
         nats, text_nats = nats + own.sum(), text_nats + own[:-1].sum()
         tokens += len(own)
-        right += bool(found.first[example.first - 1 :].all())
+        exact += bool(found.first[example.first - 1 :].all())
     size = sum(len(example.completion.encode()) for example in examples)
     return Known(
         len(examples), tokens, size, float(nats / tokens), float(text_nats / math.log(2) / size),
-        right / len(examples),
+        exact / len(examples),
     )  # fmt: skip
