@@ -33,7 +33,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from pipelines import quantizing  # noqa: E402
 from pipelines.amounts import parse_count  # noqa: E402
-from pipelines.command_quantize import bar  # noqa: E402
+from pipelines.bars import bar  # noqa: E402
 from pipelines.quantize_report import Variant, variant_lines  # noqa: E402
 from pipelines.resources import cache_folder  # noqa: E402
 from pipelines.training_data import held_out_texts  # noqa: E402

@@ -1,16 +1,37 @@
-"""Progress of the local workers for commands without a console of their own."""
+"""Progress for commands without a console of their own."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
 
 
+def say(text: str) -> None:
+    """Write a line beside the bars."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar of progress; without a terminal, a line when it begins."""
+    active = sys.stderr.isatty()
+    if not active:
+        say(f"{what} ...")
+    with tqdm(total=total, desc=what, unit_scale=True, disable=not active) as own:
+
+        def seen(count: int) -> None:
+            own.update(count)
+
+        yield seen
+
+
 class Bars:
-    """A progress bar a phase, or a line where there is no terminal. Takes a pool's events.
+    """A progress bar a phase of local workers, or a line where there is no terminal. Takes a pool's
+    events.
 
     Use as a context manager, so that the bar is closed whatever happens.
     """

@@ -1,6 +1,6 @@
 """The command line: ``cidermill curate | why | report | recipes | benchmarks | tokenizer | pack
 | shards | stream | train
-| evaluate | export | label | quantize | generate | score``.
+| evaluate | export | label | quantize | adapt | generate | score``.
 
 Exit codes: 0 done; 1 the run failed; 2 wrong use or unusable input; 3 documents were lost or
 invented; 130 interrupted. Errors are one line on standard error; with ``CIDERMILL_DEBUG=1`` in the
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 import pipelines.quiet  # noqa: F401 - before Beam is imported
 from pipelines import (
+    command_adapt,
     command_benchmarks,
     command_curate,
     command_generate,
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     command_train.add_parser(commands)
     command_model.add_parser(commands)
     command_quantize.add_parser(commands)
+    command_adapt.add_parser(commands)
     command_generate.add_parser(commands)
     command_score.add_parser(commands)
     return top

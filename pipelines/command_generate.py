@@ -25,8 +25,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "text is written as it comes; of several, each when it is complete, in their order.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a .cider file")
-    parser.add_argument("--adapter", metavar="FOLDER",
-                        help="an adapter of this very model, as `quantize` writes")  # fmt: skip
+    parser.add_argument(
+        "--adapter", metavar="FOLDER",
+        help="an adapter of this very model, as `quantize` and `adapt` write",
+    )  # fmt: skip
     parser.add_argument(
         "--prompt", metavar="TEXT", action="append", default=[],
         help="may be repeated; - reads one from standard input",

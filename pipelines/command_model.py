@@ -8,14 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
 
-from pipelines.extras import need
 from pipelines.inputs_error import InputError
-from pipelines.resources import cache_folder
-from tokenizer.shard_set import ShardError
+from pipelines.with_trainer import with_trainer
 
 LENGTH = 512
 FORMATS = ("hf", "gguf-f16", "gguf-q8_0", "gguf-lora")
@@ -87,27 +86,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _guarded(perform: Callable[[argparse.Namespace], None]) -> Callable[..., int]:
-    """The command with its errors as those of wrong input."""
+    """The command, where the trainer is at hand."""
 
-    def guarded(arguments: argparse.Namespace) -> int:
-        need("train", "jax", "safetensors")
-        from trainer import compute
-        from trainer.choices import TaskError
-        from trainer.labels import LabelError
-        from trainer.model_files import ModelError
-
-        compute.start(cache_folder())
-        try:
-            perform(arguments)
-        except (TaskError, LabelError, ModelError) as error:
-            raise InputError(str(error)) from None
-        except ShardError:
-            raise
-        except ValueError as error:
-            raise InputError(str(error)) from None
+    def done(arguments: argparse.Namespace) -> int:
+        perform(arguments)
         return 0
 
-    return guarded
+    return partial(with_trainer, done)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

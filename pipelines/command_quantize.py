@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tqdm import tqdm
-
 from pipelines.amounts import parse_amount, parse_count
-from pipelines.extras import need
+from pipelines.bars import bar, say
+from pipelines.beside import ENDING, beside
 from pipelines.inputs_error import InputError
-from pipelines.resources import cache_folder
-from tokenizer.shard_set import ShardError, ShardSet
+from pipelines.with_trainer import with_trainer
+from tokenizer.shard_set import ShardSet
 
 LEAST_TOKENS = 200_000
 SHARE = 0.01
 """Of the model's own training tokens: what tables and adapter are trained on, but for small models.
 AFM trains its adapters on 0.15 % of six trillion tokens."""
-
-ENDING = ".cider"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -88,20 +84,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def perform(arguments: argparse.Namespace) -> int:
     """Quantize; writes the model, the adapter's folder and the report."""
-    need("train", "jax", "safetensors")
-    from trainer import compute
-    from trainer.watch import Diverged
-
-    compute.start(cache_folder())
-    try:
-        return _quantize(arguments)
-    except (InputError, ShardError):
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    except Diverged as error:
-        print(f"cidermill: {error}", file=sys.stderr)
-        return 1
+    return with_trainer(_quantize, arguments)
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
@@ -118,15 +101,15 @@ def _quantize(arguments: argparse.Namespace) -> int:
     shards = ShardSet.open(arguments.shards)
     stream = quantizing.Stream(arguments.shards, model, shards.length, settings)
     for note in stream.notes:
-        _say(note)
+        say(note)
     judge = _judge(arguments, model, shards.length)
     run = _Run(model, settings, stream, judge, folder, target)
     run.perform()
     print("\n".join(run.report.lines()))
     print(f"model    {target}")
     if settings.recover_tokens:
-        print(f"adapter  {_beside(target, 'recovery')}")
-    print(f"report   {_beside(target, 'quantize.json')}")
+        print(f"adapter  {beside(target, 'recovery')}")
+    print(f"report   {beside(target, 'quantize.json')}")
     return 0
 
 
@@ -190,7 +173,7 @@ class _Run:
             "settings": asdict(settings),
         }
         self.report.measured = {"seconds": self._seconds}
-        self.report.write(_beside(self.target, "quantize.json"))
+        self.report.write(beside(self.target, "quantize.json"))
 
     def _quantized(self) -> tuple[Any, Any]:
         """All matrices as they are first quantized, and what is lost by each."""
@@ -223,7 +206,7 @@ class _Run:
             factors = quantizing.recovery(
                 self.model, weights, self.stream, self.settings, self._bar
             )
-        folder = _beside(self.target, "recovery")
+        folder = beside(self.target, "recovery")
         factors = quantizing.write_recovery(
             folder, self.model, base, factors,
             {"cidermill_recovery_tokens": self.settings.recover_tokens},
@@ -306,11 +289,6 @@ def _target(arguments: argparse.Namespace, folder: str) -> str:
     return str(target)
 
 
-def _beside(target: str, what: str) -> str:
-    """What lies beside a model's file: ``m.quantize.json`` and ``m.recovery`` of ``m.cider``."""
-    return f"{target.removesuffix(ENDING)}.{what}"
-
-
 def _judge(arguments: argparse.Namespace, model: Any, length: int) -> Any:
     from pipelines.held_out import FILE
     from pipelines.quantizing import Judge, thinned
@@ -320,27 +298,9 @@ def _judge(arguments: argparse.Namespace, model: Any, length: int) -> Any:
     if arguments.validation_tokens is not None:
         most = _count(arguments, "validation_tokens")
     if arguments.validation is None and not os.path.isfile(os.path.join(arguments.shards, FILE)):
-        _say("the shards set no documents aside: pack with --held-out, or give --validation")
+        say("the shards set no documents aside: pack with --held-out, or give --validation")
         return None
     texts = held_out_texts(arguments.validation or arguments.shards, model.tokenizer)
     if not texts:
         return None
     return Judge(model, thinned(texts, most), length, bar)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar of progress; without a terminal, a line when it begins."""
-    active = sys.stderr.isatty()
-    if not active:
-        _say(f"{what} ...")
-    with tqdm(total=total, desc=what, unit_scale=True, disable=not active) as own:
-
-        def seen(count: int) -> None:
-            own.update(count)
-
-        yield seen

@@ -50,6 +50,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         ".gz and .zst; globs",
     )  # fmt: skip
     parser.add_argument("--model", "-m", required=True, metavar="FILE", help="a .cider file")
+    parser.add_argument(
+        "--adapter", metavar="FOLDER",
+        help="an adapter of this very model, as `quantize` and `adapt` write",
+    )  # fmt: skip
     parser.add_argument("--to", metavar="FILE", help="default: standard output")
     parser.add_argument("--paragraphs", action="store_true", help="of each paragraph as well")
     parser.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
@@ -75,6 +79,8 @@ def perform(arguments: argparse.Namespace) -> int:
         model = Model.load(
             arguments.model, threads=arguments.threads, context=arguments.window, keep=0
         )
+        if arguments.adapter is not None:
+            model.use(model.adapter(arguments.adapter))
         with _output(arguments.to) as out:
             _score(arguments, model, paths, out)
     except (CiderFileError, NoLibrary, TextFileError, ValueError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.runtime_scores import runtime_scores
 from pipelines.training_data import shard_data
 from runtime.adapter_files import read_adapter, write_adapter
 from runtime.allocate import Choice, allocate
@@ -28,13 +29,14 @@ from runtime.shape import Shape, matrices
 from tokenizer.reader import Batch
 from trainer import recover, tune_tables
 from trainer.bits import Judgement, Text, judge
-from trainer.distill import Student, distill
+from trainer.distill import distill
 from trainer.model import linear_names
 from trainer.model_files import Model
-from trainer.scoring import Ids, Scored, Scorer
+from trainer.scoring import Scorer
 from trainer.sensitivity import Calibration, Lost, sensitivity
 from trainer.shape import Shape as TrainedShape
 from trainer.stages import Stage
+from trainer.student import Student
 
 EMBEDDING = "embedding"
 IMPORTANCE = ("energy", "fisher", "plain")
@@ -296,20 +298,8 @@ class Judge:
     def in_runtime(self, path: str) -> Judgement:
         """Score a file as the runtime computes it, with activations in 8 bits."""
         model = RuntimeModel.load(path, context=max(self._length, CONTEXT))
-
-        def scores(
-            sequences: Sequence[Ids], seen: Callable[[int], None] | None = None
-        ) -> list[Scored]:
-            found = []
-            for ids in sequences:
-                own = model.score_ids([ids.tolist()], window=self._length)[0]
-                found.append(Scored(own.nats, own.first))
-                if seen is not None:
-                    seen(len(ids))
-            return found
-
         with self._bar("judging in the runtime", self._tokens) as seen:
-            return judge(scores, self._texts, seen)
+            return judge(runtime_scores(model, self._length), self._texts, seen)
 
 
 def thinned(texts: Sequence[Text], tokens: int | None) -> list[Text]:

@@ -123,16 +123,22 @@ def write_adapter(
         BASE: base,
         **(facts or {}),
     }  # fmt: skip
-    temporary = f"{folder.rstrip('/')}.writing"
+    temporary, earlier = (f"{folder.rstrip('/')}.{what}" for what in ("writing", "earlier"))
     shutil.rmtree(temporary, ignore_errors=True)
-    os.makedirs(temporary)
-    with open(os.path.join(temporary, WEIGHTS), "wb") as out:
-        out.write(encode(arrays, {"format": "pt"}))
-    with open(os.path.join(temporary, CONFIG), "w", encoding="utf-8") as handle:
-        json.dump(config, handle, indent=1, sort_keys=True, allow_nan=False)
-        handle.write("\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(temporary, folder)
+    try:
+        os.makedirs(temporary)
+        with open(os.path.join(temporary, WEIGHTS), "wb") as out:
+            out.write(encode(arrays, {"format": "pt"}))
+        with open(os.path.join(temporary, CONFIG), "w", encoding="utf-8") as handle:
+            json.dump(config, handle, indent=1, sort_keys=True, allow_nan=False)
+            handle.write("\n")
+        shutil.rmtree(earlier, ignore_errors=True)
+        if os.path.isdir(folder):
+            os.rename(folder, earlier)
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def read_adapter(

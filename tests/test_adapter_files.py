@@ -10,6 +10,7 @@ import pytest
 from conftest import digests
 from safetensors.numpy import load_file, save_file
 
+from runtime import adapter_files
 from runtime.adapter_files import CONFIG, WEIGHTS, AdapterError, read_adapter, write_adapter
 
 BASE = "ab" * 32
@@ -170,3 +171,15 @@ def test_what_cannot_be_written(tmp_path, found, base, message):
     with pytest.raises(AdapterError, match=message):
         write_adapter(str(tmp_path / "a"), found, base)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_adapter_is_replaced_by_a_whole_one_or_not_at_all(folder, monkeypatch):
+    before = digests(folder)
+    monkeypatch.setattr(adapter_files.json, "dump", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_adapter(str(folder), factors(8), BASE)
+    assert digests(folder) == before
+    monkeypatch.undo()
+    write_adapter(str(folder), factors(8), BASE)
+    assert len(read_adapter(str(folder), BASE).factors["layers.0.q"][0]) == 8
+    assert [path.name for path in folder.parent.iterdir()] == ["a"]

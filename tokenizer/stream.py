@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from tokenizer.model import Tokenizer
 from tokenizer.permutation import Permutation
 from tokenizer.reader import Batch, StateError
-from tokenizer.special import EOS_ID, PAD_ID
+from tokenizer.special import EOS_ID
 from tokenizer.texts import read_texts
+from tokenizer.windows import side_by_side
 
 MIN_CHARACTERS = 200
 MIN_TOKENS = 256
@@ -135,11 +136,11 @@ class TextStream:
             places.append(after)
             if len(rows) == self._batch:
                 self._place = places[-1]
-                yield self._gather(rows)
+                yield side_by_side(rows, self._length)
                 rows, places = [], []
         if rows:
             self._place = places[-1]
-            yield self._gather(rows)
+            yield side_by_side(rows, self._length)
 
     def _windows(self) -> Iterator[tuple[list[NDArray[Any]], _Place]]:
         """The pieces of each window, and the place behind it."""
@@ -188,23 +189,6 @@ class TextStream:
             return None
         costs.tokens += len(ids)
         return ids
-
-    def _gather(self, rows: list[list[NDArray[Any]]]) -> Batch:
-        shape = (len(rows), self._length)
-        batch = {
-            "tokens": np.full(shape, PAD_ID, np.int32),
-            "segments": np.zeros(shape, np.int32),
-            "positions": np.zeros(shape, np.int32),
-        }
-        for row, pieces in enumerate(rows):
-            start = 0
-            for number, piece in enumerate(pieces, 1):
-                end = start + len(piece)
-                batch["tokens"][row, start:end] = piece
-                batch["segments"][row, start:end] = number
-                batch["positions"][row, start:end] = np.arange(len(piece))
-                start = end
-        return batch
 
     # --- state ----------------------------------------------------------------------------------
 

@@ -7,10 +7,9 @@ vocabulary; neither's embedding is trained, so that a gradient goes to the hidde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.reader import Batch
-from trainer import optimizer as optimizers
-from trainer.loss import logits_of, next_tokens, to_chunks
-from trainer.model import Apply, Params, Windows, hidden_states, plain
-from trainer.optimizer import schedule_at
+from trainer.loss import Targets, logits_of, to_chunks
+from trainer.model import Params, Windows, hidden_states
 from trainer.shape import Shape
 from trainer.stages import Stage
-from trainer.step import parts_of, to_parts
-from trainer.watch import Diverged, Watch
+from trainer.student import Arrays, Row, Student, train_student
 
 Array = jax.Array
-Arrays = Mapping[str, NDArray[Any]]
-Row = dict[str, Any]
 
 
 class Teacher(NamedTuple):
@@ -115,25 +109,6 @@ def _backward(share: float, saved: Array, g: Sums) -> tuple[Array, None, None, N
 _distilled.defvjp(_forward, _backward)
 
 
-@dataclass(frozen=True)
-class Student:
-    """What of a model is trained, and how the model follows from it.
-
-    Args:
-      trained: the arrays that are trained, as they are before the first step.
-      frozen: parameters of the model that are not.
-      fixed: other arrays that ``live`` needs.
-      live: from the trained and the fixed arrays the parameters that depend on them; computed once
-        a step. Together with ``frozen`` they are what ``apply`` is given.
-    """
-
-    trained: Arrays
-    frozen: Arrays
-    fixed: Arrays
-    live: Callable[[Params, Params], Params]
-    apply: Apply = plain
-
-
 def distill(
     shape: Shape,
     teacher: Arrays,
@@ -146,78 +121,19 @@ def distill(
 
     Args:
       teacher: the float model's parameters.
-      stage: tokens, batch, schedule, optimizer, and ``teacher_share``, the divergence's share.
-      tell: is told each step: ``step``, ``objective``, ``divergence``, ``loss`` (nats a token) and
-        ``tokens``.
+      stage: as ``train_student`` takes it, and ``teacher_share``, the divergence's share.
+      tell: is told each step, as by ``train_student``, with ``Sums`` a token.
 
     Raises:
-      Diverged: the loss is no number, or runs away.
-      ValueError: the data ends before the stage does.
+      Diverged, ValueError: as ``train_student``.
     """
-    step = make_step(shape, student, stage)
-    constant = tuple(
-        {name: jnp.asarray(value) for name, value in arrays.items()}
-        for arrays in (student.frozen, student.fixed, teacher)
-    )
-    trained = {name: jnp.asarray(value, jnp.float32) for name, value in student.trained.items()}
-    state = optimizers.start(trained)
-    watch = Watch()
-    parts = parts_of(stage.batch, stage.length, None)
-    for number in range(stage.steps):
-        batch = next(batches, None)
-        if batch is None or len(batch["tokens"]) < stage.batch:
-            raise ValueError(
-                f"the data of {stage.name} ended after {number} of {stage.steps} steps"
-            )
-        factor = schedule_at(number, stage.steps, stage.warmup_steps, stage.floor)
-        shaped = {name: jnp.asarray(value) for name, value in to_parts(batch, parts).items()}
-        trained, state, told = step(trained, state, *constant, shaped, jnp.float32(factor))
-        row = {"step": number + 1, **{name: value.item() for name, value in told.items()}}
-        wrong = watch.look(number + 1, row["objective"], row["norm"], row["applied"])
-        if wrong is not None:
-            raise Diverged(wrong)
-        if tell is not None:
-            tell(row)
-    return {name: np.asarray(value) for name, value in trained.items()}
 
+    def loss(
+        hidden: Array, embedding: Array, windows: Windows, targets: Targets, theirs: Params
+    ) -> dict[str, Array]:
+        taught = Teacher(hidden_states(theirs, shape, windows), theirs["embedding"])
+        return distilled(
+            hidden, embedding, taught, targets.ids, targets.weights, stage.teacher_share
+        )._asdict()
 
-def make_step(shape: Shape, student: Student, stage: Stage) -> Callable[..., Any]:
-    """One compiled step: trained arrays, optimizer state, the frozen and fixed arrays, the
-    teacher, a batch (parts, rows, tokens) and the schedule's factor to trained arrays, state, and
-    what to tell."""
-
-    def part(
-        live: Params, frozen: Params, teacher: Params, windows: Windows, count: Array
-    ) -> tuple[Array, Sums]:
-        params = {**frozen, **live}
-        hidden = hidden_states(params, shape, windows, apply=student.apply)
-        taught = Teacher(hidden_states(teacher, shape, windows), teacher["embedding"])
-        targets = next_tokens(windows.tokens, windows.segments)
-        sums = distilled(
-            hidden, params["embedding"], taught, targets.ids, targets.weights / count,
-            stage.teacher_share,
-        )  # fmt: skip
-        return sums.objective, sums
-
-    gradient = jax.grad(part, has_aux=True)
-
-    def step(
-        trained: Params, state: Any, frozen: Params, fixed: Params, teacher: Params,
-        batch: Mapping[str, Array], schedule: Array,
-    ) -> tuple[Params, Any, dict[str, Array]]:  # fmt: skip
-        windows = Windows(batch["tokens"], batch["segments"], batch["positions"])
-        weights = jax.vmap(next_tokens)(windows.tokens, windows.segments).weights
-        count = jnp.maximum(weights.sum(), 1.0)
-        live, pull = jax.vjp(lambda own: student.live(own, fixed), trained)
-
-        def one(carry: Any, own: Windows) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, carry, gradient(live, frozen, teacher, own, count)), None
-
-        zeros = (jax.tree.map(jnp.zeros_like, live), _nothing())
-        (found, sums), _ = jax.lax.scan(one, zeros, windows)
-        trained, state, told = optimizers.update(
-            stage.optimizer, shape.width, trained, pull(found)[0], state, schedule
-        )
-        return trained, state, {**told, **sums._asdict(), "tokens": count}
-
-    return jax.jit(step, donate_argnums=(0, 1))
+    return train_student(shape, student, stage, batches, loss, teacher, tell)

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.distill import Arrays, Student
 from trainer.linear import linear
 from trainer.model import Array, Params, linear_names, shapes
 from trainer.optimizer import Optimizer, adamw
 from trainer.shape import Shape
+from trainer.student import Arrays, Student
 
 RANKS = (8, 16, 32)
 """What AFM publishes figures of; any other rank works as well."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer.packing import pack
+from tokenizer.windows import share_windows, side_by_side
 from trainer.loss import from_chunks, logits_of, next_tokens, to_chunks
 from trainer.model import Params, Windows, hidden_states
 from trainer.shape import Shape
@@ -95,28 +95,19 @@ class Scorer:
         rows = max(1, ROWS_TOKENS // self._length)
         if not len(lengths):
             return
-        packed = pack(lengths, self._length, "best-fit")
-        members = np.split(packed.pieces["document"].astype(np.int64), packed.starts[1:-1])
-        for at in range(0, packed.windows, rows):
-            chosen = [m.tolist() for m in members[at : at + rows]]
+        windows = share_windows(lengths, self._length)
+        for at in range(0, len(windows), rows):
+            chosen = windows[at : at + rows]
             yield chosen + [[] for _ in range(rows - len(chosen))]
 
     def _gather(
         self, sequences: Sequence[Ids], pieces: Sequence[tuple[int, int, int, int]],
         rows: Sequence[Sequence[int]],
     ) -> Windows:  # fmt: skip
-        shape = (len(rows), self._length)
-        tokens, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
-        for row, members in enumerate(rows):
-            place = 0
-            for segment, member in enumerate(members, 1):
-                number, start, end, _ = pieces[member]
-                cut = slice(place, place + end - start)
-                tokens[row, cut] = sequences[number][start:end]
-                segments[row, cut] = segment
-                positions[row, cut] = np.arange(end - start)
-                place += end - start
-        return Windows(*(jnp.asarray(a) for a in (tokens, segments, positions)))
+        cut = [[sequences[number][start:end] for number, start, end, _ in (pieces[m] for m in own)]
+               for own in rows]  # fmt: skip
+        batch = side_by_side(cut, self._length)
+        return Windows(*(jnp.asarray(batch[name]) for name in Windows._fields))
 
 
 def overlapping(tokens: int, length: int) -> Iterator[tuple[int, int, int]]:

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.reader import Batch
-from trainer.distill import Arrays, Sums, Teacher, distilled
+from trainer.distill import Sums, Teacher, distilled
 from trainer.loss import Targets, loss_sum, next_tokens
 from trainer.model import Array, Params, Windows, hidden_states, linear_names, plain
 from trainer.shape import Shape
+from trainer.student import Arrays
 
 PART_TOKENS = 2048
 

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.distill import Arrays, Student
 from trainer.model import Params
 from trainer.optimizer import Optimizer, adamw
+from trainer.student import Arrays, Student
 
 Array = jax.Array
 
