@@ -33,6 +33,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+import runtime_adapters  # noqa: E402
 from models_here import some_matrix, some_weights  # noqa: E402
 from tokenizers_here import small_tokenizer  # noqa: E402
 
@@ -228,6 +229,7 @@ def main() -> None:
             _ratios(found)
             entries.clear()
             gc.collect()
+            runtime_adapters.report(contents, threads, arguments.rounds, ids, temporary)
 
 
 def _ratios(found: dict[str, list[list[float]]]) -> None:

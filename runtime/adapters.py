@@ -1,29 +1,54 @@
-"""Adapters as the engines compute with them: in half precision, in the order of the kernels.
+"""Adapters as the engines compute with them: in whole numbers of 8 bits, in the kernels' order.
 
-Each linear map gains ``scale * B (A x)`` (Hu et al., arXiv 2106.09685, section 4.1) of inputs
-before these are quantized. Factors lie in memory in 16 bits, which is what files of
-``write_adapter`` hold and half of what is read for a token; products and sums are in 32.
+Each linear map gains ``scale * B (A x)`` (Hu et al., arXiv 2106.09685, section 4.1). Both products
+are of whole numbers, as those of the base are. A takes the very input that the base takes, and has
+a scale for each of its rows, the ranks. What comes out is rounded to 8 bits with one scale for each
+map, and B has a scale for every 16 of its rows. Columns of B are brought to one size beforehand, so
+that none is rounded more coarsely than another: what one is larger by goes to its row of A.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.adapter_files import Adapter, AdapterError
-from runtime.layout import ALIGNMENT
+from runtime.layout import ALIGNMENT, Packed, pack
+from runtime.palette import RowInt8
 from runtime.shape import ROWS, Shape, matrices
 
 RANKS = 4
-"""Ranks are filled up with zeros to a multiple of this: a step of the kernels."""
+"""Ranks of a map are filled up with zeros to a multiple of this: a step of the kernels."""
 
 TOGETHER = (("q", "k", "v"), ("o",), ("gate", "up"), ("down",))
-"""Maps in the order in which they are read; those of one input at a time."""
+"""Maps of a layer that have the same input."""
 
-Half = NDArray[np.float16]
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Outer:
+    """What the ranks of one map are multiplied with: B.
+
+    Args:
+      rank: a multiple of ``RANKS``.
+      first: where its ranks begin among those of all maps of the same input.
+      codes: (out / 16, rank / 4, 16, 4).
+      scales: (out / 16,).
+    """
+
+    rank: int
+    first: int
+    codes: NDArray[np.int8]
+    scales: F32
+
+    def integers(self) -> NDArray[np.int8]:
+        """The whole numbers as a matrix, (out, rank)."""
+        return self.codes.transpose(0, 2, 1, 3).reshape(-1, self.rank)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +56,16 @@ class LoadedAdapter:
     """An adapter that is ready to run. Any number of them fits a model, each is of one base.
 
     Args:
-      factors: by the name of a map: A (rank / 4, in / 16, 4, 16), B (out / 16, rank, 16).
-      scale: of the products.
+      inner: by the first of the maps of an input: A of all of them, of 8 bits, the ranks of one
+        after those of another.
+      outer: by the name of a map.
       base: SHA-256 of the quantized model that it was trained on.
       sha256: of the file of its weights.
+      scale: of the products; it is part of the scales of ``inner``.
     """
 
-    factors: Mapping[str, tuple[Half, Half]]
+    inner: Mapping[str, Packed]
+    outer: Mapping[str, Outer]
     scale: float
     base: str
     sha256: str
@@ -45,7 +73,8 @@ class LoadedAdapter:
     @property
     def nbytes(self) -> int:
         """Bytes of its factors in memory."""
-        return sum(a.nbytes + b.nbytes for a, b in self.factors.values())
+        inner = sum(own.codes.nbytes + own.affine.nbytes for own in self.inner.values())
+        return inner + sum(own.codes.nbytes + own.scales.nbytes for own in self.outer.values())
 
     def check(self, base: str) -> None:
         """Raises ``AdapterError`` for another base than its own."""
@@ -57,55 +86,130 @@ class LoadedAdapter:
 
 
 def load_adapter(adapter: Adapter, shape: Shape) -> LoadedAdapter:
-    """Lay out the factors of an adapter for the kernels.
-
-    Values between two of half precision are rounded, by at most 2**-11 of their size.
+    """Round the factors of an adapter to 8 bits, and lay them out for the kernels.
 
     Raises:
-      AdapterError: a map is not the model's, or a value leaves the range of 16 bits.
+      AdapterError: a map is not the model's, or its factors' products leave the range of f32.
     """
     own = matrices(shape)
     for name, (a, b) in adapter.factors.items():
         if name not in own or (b.shape[0], a.shape[1]) != own[name] or len(a) != b.shape[1]:
             raise AdapterError(f"factors of {a.shape} and {b.shape} do not fit the model's {name}")
-    layers = range(len(shape.layers))
-    names = [[f"layers.{n}.{part}" for part in parts] for n in layers for parts in TOGETHER]
-    laid: list[tuple[str, Half]] = []
+    inner: dict[str, Packed] = {}
+    outer: dict[str, Outer] = {}
+    for parts in TOGETHER:
+        for names in _alike(adapter, len(shape.layers), parts):
+            stack: list[F32] = []
+            first = 0
+            for own_names in zip(*names, strict=True):
+                a, b = _even(adapter, own_names)
+                outer |= zip(own_names, _outer(b, first), strict=True)
+                stack.append(a)
+                first += a.shape[1]
+            keys = [f"{own_names[0].rpartition('.')[0]}.{parts[0]}" for own_names in names]
+            inner |= zip(keys, _inner(np.concatenate(stack, 1)), strict=True)
+    found = LoadedAdapter(inner, outer, adapter.scale, adapter.base, adapter.sha256)
+    return _joined(found, len(shape.layers))
+
+
+def _alike(adapter: Adapter, layers: int, parts: tuple[str, ...]) -> list[list[tuple[str, ...]]]:
+    """Names of the maps of one input that are adapted, of layers whose factors have the same
+    dimensions together: these are worked on in one go."""
+    found: dict[Any, list[tuple[str, ...]]] = {}
+    for number in range(layers):
+        names = [f"layers.{number}.{part}" for part in parts]
+        some = tuple(name for name in names if name in adapter.factors)
+        if some:
+            dims = [[half.shape for half in adapter.factors[name]] for name in some]
+            kinds = [name.rpartition(".")[2] for name in some]
+            found.setdefault(repr((kinds, dims)), []).append(some)
+    return list(found.values())
+
+
+def _even(adapter: Adapter, names: tuple[str, ...]) -> tuple[F32, F32]:
+    """Factors of the same products times the scale, each column of B of the greatest magnitude 1,
+    with as many ranks as the kernels take: A (maps, rank, in) and B (maps, out, rank)."""
+    a, b = (np.stack([adapter.factors[name][half] for name in names]) for half in (0, 1))
+    most = np.maximum(b.max(1), -b.min(1))
+    with np.errstate(over="ignore"):
+        a *= (most * np.float32(adapter.scale))[:, :, None]
+    b /= np.where(most > 0, most, np.float32(1))[:, None]
+    for name, own in zip(names, a, strict=True):
+        if not np.isfinite(own).all():
+            raise AdapterError(f"{name}: factors whose products are not finite in 32 bits")
+    if more := -a.shape[1] % RANKS:
+        a, b = np.pad(a, ((0, 0), (0, more), (0, 0))), np.pad(b, ((0, 0), (0, 0), (0, more)))
+    return a, b
+
+
+def _inner(a: F32) -> list[Packed]:
+    """A of some layers, (layers, ranks, in)."""
+    a = np.pad(a, ((0, 0), (0, -a.shape[1] % ROWS), (0, 0)))
+    layers, rows, columns = a.shape
+    values, scales = _rounded(a.reshape(-1, columns))
+    packed = pack(RowInt8(values, scales))
+    codes, scales = packed.codes.reshape(layers, -1), scales.reshape(layers, -1)
+    return [
+        Packed(rows, columns, 8, own, packed.tables, affine)
+        for own, affine in zip(codes, scales, strict=True)
+    ]
+
+
+def _outer(b: F32, first: int) -> list[Outer]:
+    """B of some layers, (layers, out, rank)."""
+    layers, rows, rank = b.shape
+    values, scales = _rounded(b.reshape(-1, ROWS * rank))
+    # Four numbers of a row stay together.
+    fours = values.view(np.int32).reshape(layers, rows // ROWS, ROWS, rank // RANKS)
+    codes = np.ascontiguousarray(fours.transpose(0, 1, 3, 2)).view(np.int8)
+    codes = codes.reshape(layers, rows // ROWS, rank // RANKS, ROWS, RANKS)
+    scales = scales.reshape(layers, -1)
+    return [Outer(rank, first, *own) for own in zip(codes, scales, strict=True)]
+
+
+def _rounded(rows: F32) -> tuple[NDArray[np.int8], F32]:
+    """Rows as whole numbers from -127 to 127 and a scale for each, as activations are rounded;
+    overwrites them."""
+    most = np.maximum(rows.max(1), -rows.min(1))
+    some = most > np.float32(1e-30)
+    with np.errstate(all="ignore"):
+        factors = np.where(some, np.float32(127) / most, np.float32(0))
+    rows *= factors[:, None]
+    np.rint(rows, out=rows)
+    return rows.astype(np.int8), np.where(some, most / np.float32(127), np.float32(0))
+
+
+def _joined(adapter: LoadedAdapter, layers: int) -> LoadedAdapter:
+    """The same numbers back to back in one array, each at a multiple of 64 bytes: what is read
+    next is what lies next, and is fetched ahead."""
+    names = [[f"layers.{n}.{part}" for part in parts] for n in range(layers) for parts in TOGETHER]
+    room = np.empty(_joined_bytes(adapter) + ALIGNMENT, np.uint8)
+    place = -room.ctypes.data % ALIGNMENT
+
+    def moved(array: NDArray[Any]) -> NDArray[Any]:
+        nonlocal place
+        own = room[place : place + array.nbytes].view(array.dtype).reshape(array.shape)
+        own[...] = array
+        place += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        return own
+
+    inner, outer = {}, {}
     for together in names:
-        some = [name for name in together if name in adapter.factors]
-        laid += [(name, _half(name, _inner(adapter.factors[name][0]))) for name in some]
-        laid += [(name, _half(name, _outer(adapter.factors[name][1]))) for name in some]
-    found: dict[str, tuple[Half, ...]] = {}
-    for (name, _), part in zip(laid, _joined([half for _, half in laid]), strict=True):
-        found[name] = (*found.get(name, ()), part)
-    factors = {name: (a, b) for name, (a, b) in found.items()}
-    return LoadedAdapter(factors, adapter.scale, adapter.base, adapter.sha256)
+        if (a := adapter.inner.get(together[0])) is not None:
+            inner[together[0]] = replace(a, codes=moved(a.codes), affine=moved(a.affine))
+        for name in together:
+            if (b := adapter.outer.get(name)) is not None:
+                outer[name] = replace(b, codes=moved(b.codes), scales=moved(b.scales))
+    return replace(adapter, inner=inner, outer=outer)
 
 
-def _inner(a: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A (rank, in) as (rank / 4, in / 16, 4, 16)."""
-    filled = np.pad(a, ((0, -len(a) % RANKS), (0, 0)))
-    return filled.reshape(len(filled) // RANKS, RANKS, -1, ROWS).transpose(0, 2, 1, 3)
-
-
-def _outer(b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """B (out, rank) as (out / 16, rank, 16)."""
-    filled = np.pad(b, ((0, 0), (0, -b.shape[1] % RANKS)))
-    return filled.reshape(len(filled) // ROWS, ROWS, -1).transpose(0, 2, 1)
-
-
-def _joined(parts: list[Half]) -> list[Half]:
-    """The same arrays back to back in one, at a multiple of 64 bytes: what is read next is what
-    lies next, and is fetched ahead."""
-    whole = np.empty(sum(part.size for part in parts) + ALIGNMENT, np.float16)
-    place = -whole.ctypes.data % ALIGNMENT // whole.itemsize
-    found = []
-    for part in parts:
-        own = whole[place : place + part.size].reshape(part.shape)
-        own[:] = part
-        found.append(own)
-        place += part.size
-    return found
+def _joined_bytes(adapter: LoadedAdapter) -> int:
+    parts: list[NDArray[Any]] = []
+    for a in adapter.inner.values():
+        parts += a.codes, a.affine
+    for b in adapter.outer.values():
+        parts += b.codes, b.scales
+    return sum(-(-part.nbytes // ALIGNMENT) * ALIGNMENT for part in parts)
 
 
 def same(a: LoadedAdapter | None, b: LoadedAdapter | None) -> bool:
@@ -113,11 +217,3 @@ def same(a: LoadedAdapter | None, b: LoadedAdapter | None) -> bool:
     if a is None or b is None:
         return a is b
     return (a.sha256, a.scale, a.base) == (b.sha256, b.scale, b.base)
-
-
-def _half(name: str, values: NDArray[np.float32]) -> Half:
-    with np.errstate(over="ignore"):
-        found = np.ascontiguousarray(values, np.float16)
-    if not np.isfinite(found).all():
-        raise AdapterError(f"{name}: factors that are not finite in 16 bits")
-    return found

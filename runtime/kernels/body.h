@@ -259,37 +259,24 @@ static float nats(float *logits, int n, int target, uint8_t *first) {
   return (float)(log((double)sum_of(total)) + ((double)most - (double)logits[target]));
 }
 
-static void lower(const uint16_t *a, int from, int to, const float *x, int n, float scale,
-                  float *low) {
-  for (int r = from; r < to; r += RANKS) {
-    const uint16_t *at = a + (ptrdiff_t)r * n;
-    lanes acc[RANKS];
-    UNROLL for (int i = 0; i < RANKS; i++) acc[i] = all(0.0f);
-    for (int c = 0; c < n; c += 16) {
-      const lanes value = load(x + c);
-      __builtin_prefetch((const char *)at + AHEAD);
-      __builtin_prefetch((const char *)at + AHEAD + 64);
-      UNROLL for (int i = 0; i < RANKS; i++)
-        acc[i] = add(acc[i], times(load_half(at + i * 16), value));
-      at += RANKS * 16;
-    }
-    UNROLL for (int i = 0; i < RANKS; i++) low[r + i] = sum_of(acc[i]) * scale;
-  }
-}
-
-static void lift(const uint16_t *b, int rank, int from, int to, const float *low, float *y) {
+/* Whole numbers that an adapter has brought an input down to, times its second factor. */
+static void lift(const factor *b, int from, int to, const activations *low, int vectors, float *y,
+                 ptrdiff_t y_stride) {
+  const int count = b->rank / 4;
+  const lookup none = tables_of(8, NULL);
   for (int g = from; g < to; g++) {
-    const uint16_t *at = b + (ptrdiff_t)g * rank * ROWS;
-    lanes acc = all(0.0f);
-    for (int r = 0; r < rank; r += RANKS) {
-      __builtin_prefetch((const char *)(at + r * ROWS) + AHEAD);
-      __builtin_prefetch((const char *)(at + r * ROWS) + AHEAD + 64);
-      UNROLL for (int i = 0; i < RANKS; i++)
-        acc = add(acc, times(load_half(at + (r + i) * ROWS), all(low[r + i])));
+    const uint8_t *codes = b->codes + (ptrdiff_t)g * b->rank * ROWS;
+    for (int v = 0; v < count; v++) __builtin_prefetch(codes + AHEAD + v * 64);
+    for (int t = 0; t < vectors; t++) {
+      const int8_t *at = low->values + t * low->stride;
+      float *out = y + t * y_stride + (ptrdiff_t)g * ROWS;
+      sums acc = start(8, low->sums[t]);
+      for (int v = 0; v < count; v++) acc = dot(8, acc, vector_of(8, codes, v, &none), at + v * 4);
+      const lanes found = times(times(whole(acc), all(b->scales[g])), all(low->scales[t]));
+      store(out, add(load(out), found));
     }
-    store(y + g * ROWS, add(load(y + g * ROWS), acc));
   }
 }
 
 const kernels KERNELS = {NAME, multiply, quantize, norm, turn, store_key, store_value,
-                         attend, gate, nats, lower, lift};
+                         attend, gate, nats, lift};
