@@ -8,6 +8,7 @@ whatever else the machine does falls on all alike, and the ratios count. A prefi
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -80,12 +81,20 @@ def measure(texts: dict[str, Text], rounds: int) -> dict[str, tuple[list[float],
     for _ in range(rounds):
         for number in range(TOKENS):
             for name, text in texts.items():
+                before = switches()
                 seconds = timed(lambda: text.step(number))  # noqa: B023
-                if number:  # the first makes room in the cache
+                # The first makes room in the cache.
+                if number and (switches() == before):
                     found[name][0].append(seconds)
         for name in ("none", "one"):
             found[name][1].append(timed(texts[name].prefill))
     return found
+
+
+def switches() -> tuple[int, int]:
+    """How often this process has given way to others, or waited."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_nivcsw, usage.ru_nvcsw
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -113,7 +122,11 @@ def report(contents: Contents, threads: int, rounds: int, ids: list[int], folder
     print(f"\n{threads} threads; adapters of rank {RANK} on all maps, {size:.1f} "
           "MB; milliseconds, median (best)")  # fmt: skip
     for name, parts in found.items():
-        told = [f"{np.median(own) * 1e3:8.3f} ({min(own) * 1e3:7.3f})" for own in parts if own]
+        told = [
+            f"{np.median(own) * 1e3:8.3f} ({min(own) * 1e3:7.3f}) {len(own)}"
+            for own in parts
+            if own
+        ]
         print(f"{name:16}" + "".join(f"{text:>22}" for text in told))
     for what, part, name, base in (
         ("decode with an adapter", 0, "one", "none"),

@@ -9,7 +9,10 @@ that none is rounded more coarsely than another: what one is larger by goes to i
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 from collections.abc import Mapping
+from collections.abc import Sequence as Listed
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +29,8 @@ RANKS = 4
 
 TOGETHER = (("q", "k", "v"), ("o",), ("gate", "up"), ("down",))
 """Maps of a layer that have the same input."""
+
+HUGE_PAGE = 2 << 20
 
 F32 = NDArray[np.float32]
 
@@ -62,6 +67,7 @@ class LoadedAdapter:
       base: SHA-256 of the quantized model that it was trained on.
       sha256: of the file of its weights.
       scale: of the products; it is part of the scales of ``inner``.
+      nbytes: of its factors in memory.
     """
 
     inner: Mapping[str, Packed]
@@ -69,12 +75,7 @@ class LoadedAdapter:
     scale: float
     base: str
     sha256: str
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its factors in memory."""
-        inner = sum(own.codes.nbytes + own.affine.nbytes for own in self.inner.values())
-        return inner + sum(own.codes.nbytes + own.scales.nbytes for own in self.outer.values())
+    nbytes: int
 
     def check(self, base: str) -> None:
         """Raises ``AdapterError`` for another base than its own."""
@@ -97,8 +98,9 @@ def load_adapter(adapter: Adapter, shape: Shape) -> LoadedAdapter:
             raise AdapterError(f"factors of {a.shape} and {b.shape} do not fit the model's {name}")
     inner: dict[str, Packed] = {}
     outer: dict[str, Outer] = {}
+    layers = range(len(shape.layers))
     for parts in TOGETHER:
-        for names in _alike(adapter, len(shape.layers), parts):
+        for names in _alike(adapter, layers, parts):
             stack: list[F32] = []
             first = 0
             for own_names in zip(*names, strict=True):
@@ -108,15 +110,16 @@ def load_adapter(adapter: Adapter, shape: Shape) -> LoadedAdapter:
                 first += a.shape[1]
             keys = [f"{own_names[0].rpartition('.')[0]}.{parts[0]}" for own_names in names]
             inner |= zip(keys, _inner(np.concatenate(stack, 1)), strict=True)
-    found = LoadedAdapter(inner, outer, adapter.scale, adapter.base, adapter.sha256)
-    return _joined(found, len(shape.layers))
+    order = [[f"layers.{n}.{part}" for part in parts] for n in layers for parts in TOGETHER]
+    inner, outer, size = _joined(order, inner, outer)
+    return LoadedAdapter(inner, outer, adapter.scale, adapter.base, adapter.sha256, size)
 
 
-def _alike(adapter: Adapter, layers: int, parts: tuple[str, ...]) -> list[list[tuple[str, ...]]]:
+def _alike(adapter: Adapter, layers: range, parts: tuple[str, ...]) -> list[list[tuple[str, ...]]]:
     """Names of the maps of one input that are adapted, of layers whose factors have the same
     dimensions together: these are worked on in one go."""
     found: dict[Any, list[tuple[str, ...]]] = {}
-    for number in range(layers):
+    for number in layers:
         names = [f"layers.{number}.{part}" for part in parts]
         some = tuple(name for name in names if name in adapter.factors)
         if some:
@@ -179,37 +182,56 @@ def _rounded(rows: F32) -> tuple[NDArray[np.int8], F32]:
     return rows.astype(np.int8), np.where(some, most / np.float32(127), np.float32(0))
 
 
-def _joined(adapter: LoadedAdapter, layers: int) -> LoadedAdapter:
-    """The same numbers back to back in one array, each at a multiple of 64 bytes: what is read
-    next is what lies next, and is fetched ahead."""
-    names = [[f"layers.{n}.{part}" for part in parts] for n in range(layers) for parts in TOGETHER]
-    room = np.empty(_joined_bytes(adapter) + ALIGNMENT, np.uint8)
-    place = -room.ctypes.data % ALIGNMENT
+def _joined(
+    names: Listed[Listed[str]], inner: Mapping[str, Packed], outer: Mapping[str, Outer]
+) -> tuple[dict[str, Packed], dict[str, Outer], int]:
+    """The same numbers back to back in one array, each at a multiple of 64 bytes, and its bytes:
+    what is read next is what lies next, and is fetched ahead.
 
-    def moved(array: NDArray[Any]) -> NDArray[Any]:
-        nonlocal place
-        own = room[place : place + array.nbytes].view(array.dtype).reshape(array.shape)
-        own[...] = array
-        place += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
-        return own
-
-    inner, outer = {}, {}
-    for together in names:
-        if (a := adapter.inner.get(together[0])) is not None:
-            inner[together[0]] = replace(a, codes=moved(a.codes), affine=moved(a.affine))
-        for name in together:
-            if (b := adapter.outer.get(name)) is not None:
-                outer[name] = replace(b, codes=moved(b.codes), scales=moved(b.scales))
-    return replace(adapter, inner=inner, outer=outer)
-
-
-def _joined_bytes(adapter: LoadedAdapter) -> int:
+    Args:
+      names: of maps in the order in which they are read, those of one input together.
+    """
     parts: list[NDArray[Any]] = []
-    for a in adapter.inner.values():
-        parts += a.codes, a.affine
-    for b in adapter.outer.values():
-        parts += b.codes, b.scales
-    return sum(-(-part.nbytes // ALIGNMENT) * ALIGNMENT for part in parts)
+    for together in names:
+        if (a := inner.get(together[0])) is not None:
+            parts += a.codes, a.affine
+        for own in (outer[name] for name in together if name in outer):
+            parts += own.codes, own.scales
+    room, place, moved = _room(sum(_filled(part) for part in parts)), 0, []
+    for part in parts:
+        new = room[place : place + part.nbytes].view(part.dtype).reshape(part.shape)
+        new[...] = part
+        moved.append(new)
+        place += _filled(part)
+    now = iter(moved)
+    found_inner, found_outer = {}, {}
+    for together in names:
+        if (a := inner.get(together[0])) is not None:
+            found_inner[together[0]] = replace(a, codes=next(now), affine=next(now))
+        for name in together:
+            if (b := outer.get(name)) is not None:
+                found_outer[name] = replace(b, codes=next(now), scales=next(now))
+    return found_inner, found_outer, room.nbytes
+
+
+def _filled(part: NDArray[Any]) -> int:
+    return -(-part.nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def _room(size: int) -> NDArray[np.uint8]:
+    """So many bytes or somewhat more, at a multiple of 64: in whole huge pages, of which a token
+    looks up fewer, where at least one is filled and the system has them."""
+    if size < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        room = np.empty(size + ALIGNMENT, np.uint8)
+        place = -room.ctypes.data % ALIGNMENT
+        return room[place : place + size]
+    size = -(-size // HUGE_PAGE) * HUGE_PAGE
+    mapped = mmap.mmap(-1, size + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    room = np.frombuffer(mapped, np.uint8)
+    place = -room.ctypes.data % HUGE_PAGE
+    with contextlib.suppress(OSError):  # a system that was built without them
+        mapped.madvise(mmap.MADV_HUGEPAGE, place, size)
+    return room[place : place + size]
 
 
 def same(a: LoadedAdapter | None, b: LoadedAdapter | None) -> bool:

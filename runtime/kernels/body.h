@@ -259,22 +259,37 @@ static float nats(float *logits, int n, int target, uint8_t *first) {
   return (float)(log((double)sum_of(total)) + ((double)most - (double)logits[target]));
 }
 
-/* Whole numbers that an adapter has brought an input down to, times its second factor. */
+/* `vectors` vectors of ranks with one group of rows of an adapter's second factor. */
+INLINE void lift_group(const int vectors, const factor *b, int g, const activations *low, int t,
+                       float *y, ptrdiff_t y_stride) {
+  const int count = b->rank / 4;
+  const uint8_t *codes = b->codes + (ptrdiff_t)g * b->rank * ROWS;
+  const int8_t *at = low->values + t * low->stride;
+  const lookup none = tables_of(8, NULL);
+  const lanes scale = all(b->scales[g]);
+  sums acc[MANY];
+  UNROLL for (int i = 0; i < vectors; i++) acc[i] = start(8, low->sums[t + i]);
+  for (int v = 0; v < count; v++) {
+    const block weights = vector_of(8, codes, v, &none);
+    UNROLL for (int i = 0; i < vectors; i++)
+      acc[i] = dot(8, acc[i], weights, at + i * low->stride + v * 4);
+  }
+  UNROLL for (int i = 0; i < vectors; i++) {
+    float *out = y + (t + i) * y_stride + (ptrdiff_t)g * ROWS;
+    const lanes found = times(times(whole(acc[i]), scale), all(low->scales[t + i]));
+    store(out, add(load(out), found));
+  }
+}
+
 static void lift(const factor *b, int from, int to, const activations *low, int vectors, float *y,
                  ptrdiff_t y_stride) {
-  const int count = b->rank / 4;
-  const lookup none = tables_of(8, NULL);
   for (int g = from; g < to; g++) {
-    const uint8_t *codes = b->codes + (ptrdiff_t)g * b->rank * ROWS;
-    for (int v = 0; v < count; v++) __builtin_prefetch(codes + AHEAD + v * 64);
-    for (int t = 0; t < vectors; t++) {
-      const int8_t *at = low->values + t * low->stride;
-      float *out = y + t * y_stride + (ptrdiff_t)g * ROWS;
-      sums acc = start(8, low->sums[t]);
-      for (int v = 0; v < count; v++) acc = dot(8, acc, vector_of(8, codes, v, &none), at + v * 4);
-      const lanes found = times(times(whole(acc), all(b->scales[g])), all(low->scales[t]));
-      store(out, add(load(out), found));
-    }
+    const uint8_t *next = b->codes + (ptrdiff_t)g * b->rank * ROWS + AHEAD;
+    for (int v = 0; v < b->rank / 4; v++) __builtin_prefetch(next + v * 64);
+    int t = 0;
+    for (; t + MANY <= vectors; t += MANY) lift_group(MANY, b, g, low, t, y, y_stride);
+    for (; t + SOME <= vectors; t += SOME) lift_group(SOME, b, g, low, t, y, y_stride);
+    for (; t < vectors; t++) lift_group(1, b, g, low, t, y, y_stride);
   }
 }
 

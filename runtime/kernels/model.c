@@ -63,6 +63,10 @@ enum { SCORED = 48 };
  * and so many vectors of groups of rows. */
 enum { CHUNK = 48, PIECE = 256 };
 
+/* Bytes of an adapter's factor that are fetched before it is its turn, and groups of rows of a matrix
+ * that are multiplied meanwhile. */
+enum { HEAD = 4096, LAST = 8 };
+
 typedef struct { int begin, count; } run; /* tokens that follow each other in one sequence */
 
 typedef struct {
@@ -182,6 +186,8 @@ static void share(int n, int thread, int threads, int *from, int *to) {
   *to = (int)((int64_t)n * (thread + 1) / threads);
 }
 
+typedef struct { int from, to; } range;
+
 /* What one thread carries through the phases. */
 typedef struct {
   engine *e;
@@ -226,6 +232,21 @@ static void quantize_low(const worker *w, const adapted *own, int input, const f
   }
 }
 
+/* What a thread is about to read, of a matrix that begins where nothing was read before. */
+static void fetch(const uint8_t *at, ptrdiff_t size) {
+  for (ptrdiff_t line = 0; line < size && line < HEAD; line += 64)
+    __builtin_prefetch(at + line, 0, 2);
+}
+
+static void fetch_inner(const adapted *own, int input) {
+  if (own) fetch(own->a[input].codes, (ptrdiff_t)own->a[input].rows * own->a[input].columns);
+}
+
+static void fetch_outer(const factor *b, range r) {
+  const ptrdiff_t group = (ptrdiff_t)b->rank * ROWS;
+  if (b->rank) fetch(b->codes + r.from * group, (r.to - r.from) * group);
+}
+
 /* A x of some tokens of many. */
 static void reduce(worker *w, const activations *x, int from, int to, int input) {
   engine *e = w->e;
@@ -233,6 +254,7 @@ static void reduce(worker *w, const activations *x, int from, int to, int input)
   for (int t = from, count; t < to; t += count) {
     count = alike(w, t, to - t > CHUNK ? t + CHUNK : to);
     const adapted *own = adapter_of(w, t, input);
+    if (t + count < to) fetch_inner(adapter_of(w, t + count, input), input);
     if (!own) continue;
     const matrix *a = &own->a[input];
     const activations some = from_token(x, t);
@@ -273,8 +295,6 @@ typedef struct {
   const matrix *w[TOGETHER];
   float *out[TOGETHER];
 } products;
-
-typedef struct { int from, to; } range;
 
 /* A thread's share of parts of several groups, each of the same cost; what is before them counts. */
 static range share_of(int groups, int64_t cost, int64_t before, int64_t begin, int64_t end) {
@@ -320,6 +340,8 @@ static void expand(worker *w, const products *p, int i, range r, const activatio
   for (int t = from, count; t < to; t += count) {
     count = alike(w, t, to);
     const adapted *own = adapter_of(w, t, p->input);
+    const adapted *next = t + count < to ? adapter_of(w, t + count, p->input) : NULL;
+    if (next) fetch_outer(&next->b[map], r);
     if (!own || !own->b[map].rank) continue;
     const activations some = from_token(&low[i], t);
     w->k->lift(&own->b[map], r.from, r.to, &some, count, p->out[i] + (ptrdiff_t)t * rows, rows);
@@ -336,11 +358,21 @@ static void multiply_one(worker *w, const products *p, const activations *x, ran
       w->k->multiply(&own->a[p->input], first.from, first.to, x, 1, w->e->low, 0, 0);
     ticket = pool_arrive(w->e->pool);
   }
-  for (int i = 0; i < p->count; i++)
-    if (ranges[i].from < ranges[i].to)
-      w->k->multiply(p->w[i], ranges[i].from, ranges[i].to, x, 1, p->out[i], 0, p->add);
+  for (int i = 0; i < p->count; i++) {
+    range r = ranges[i];
+    if (own && i == p->count - 1) {
+      const range before = {r.from, r.to - LAST > r.from ? r.to - LAST : r.from};
+      if (before.from < before.to)
+        w->k->multiply(p->w[i], before.from, before.to, x, 1, p->out[i], 0, p->add);
+      for (int j = 0; j < p->count; j++)
+        fetch_outer(&own->b[MAPS_OF[p->input] + j], ranges[j]);
+      r.from = before.to;
+    }
+    if (r.from < r.to) w->k->multiply(p->w[i], r.from, r.to, x, 1, p->out[i], 0, p->add);
+  }
   if (!own) return;
   pool_wait(w->e->pool, ticket);
+  if (p->input + 1 < INPUTS && !w->thread) fetch_inner(own, p->input + 1);
   activations *low = w->e->own_lows + w->thread * TOGETHER;
   quantize_low(w, own, p->input, w->e->low, low, 0);
   for (int i = 0; i < p->count; i++) expand(w, p, i, ranges[i], low, 0, 1);
