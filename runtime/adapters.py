@@ -109,7 +109,7 @@ def load_adapter(adapter: Adapter, shape: Shape) -> LoadedAdapter:
                 stack.append(a)
                 first += a.shape[1]
             keys = [f"{own_names[0].rpartition('.')[0]}.{parts[0]}" for own_names in names]
-            inner |= zip(keys, _inner(np.concatenate(stack, 1)), strict=True)
+            inner |= zip(keys, _inner(keys, np.concatenate(stack, 1)), strict=True)
     order = [[f"layers.{n}.{part}" for part in parts] for n in layers for parts in TOGETHER]
     inner, outer, size = _joined(order, inner, outer)
     return LoadedAdapter(inner, outer, adapter.scale, adapter.base, adapter.sha256, size)
@@ -133,25 +133,27 @@ def _even(adapter: Adapter, names: tuple[str, ...]) -> tuple[F32, F32]:
     """Factors of the same products times the scale, each column of B of the greatest magnitude 1,
     with as many ranks as the kernels take: A (maps, rank, in) and B (maps, out, rank)."""
     a, b = (np.stack([adapter.factors[name][half] for name in names]) for half in (0, 1))
-    most = np.maximum(b.max(1), -b.min(1))
-    with np.errstate(over="ignore"):
+    # Sixteen rows side by side, so that much is compared at a time.
+    grouped = b.reshape(len(b), -1, ROWS * b.shape[2])
+    most = np.maximum(grouped.max(1), -grouped.min(1)).reshape(len(b), ROWS, -1).max(1)
+    with np.errstate(over="ignore", invalid="ignore"):
         a *= (most * np.float32(adapter.scale))[:, :, None]
     b /= np.where(most > 0, most, np.float32(1))[:, None]
-    for name, own in zip(names, a, strict=True):
-        if not np.isfinite(own).all():
-            raise AdapterError(f"{name}: factors whose products are not finite in 32 bits")
     if more := -a.shape[1] % RANKS:
         a, b = np.pad(a, ((0, 0), (0, more), (0, 0))), np.pad(b, ((0, 0), (0, 0), (0, more)))
     return a, b
 
 
-def _inner(a: F32) -> list[Packed]:
+def _inner(names: list[str], a: F32) -> list[Packed]:
     """A of some layers, (layers, ranks, in)."""
     a = np.pad(a, ((0, 0), (0, -a.shape[1] % ROWS), (0, 0)))
     layers, rows, columns = a.shape
     values, scales = _rounded(a.reshape(-1, columns))
     packed = pack(RowInt8(values, scales))
     codes, scales = packed.codes.reshape(layers, -1), scales.reshape(layers, -1)
+    for name, own in zip(names, scales, strict=True):
+        if not np.isfinite(own).all():
+            raise AdapterError(f"{name}: factors whose products are not finite in 32 bits")
     return [
         Packed(rows, columns, 8, own, packed.tables, affine)
         for own, affine in zip(codes, scales, strict=True)
@@ -174,12 +176,11 @@ def _rounded(rows: F32) -> tuple[NDArray[np.int8], F32]:
     """Rows as whole numbers from -127 to 127 and a scale for each, as activations are rounded;
     overwrites them."""
     most = np.maximum(rows.max(1), -rows.min(1))
-    some = most > np.float32(1e-30)
+    small = most <= np.float32(1e-30)  # not so what is no number: it must be seen in the scale
     with np.errstate(all="ignore"):
-        factors = np.where(some, np.float32(127) / most, np.float32(0))
-    rows *= factors[:, None]
-    np.rint(rows, out=rows)
-    return rows.astype(np.int8), np.where(some, most / np.float32(127), np.float32(0))
+        rows *= np.where(small, np.float32(0), np.float32(127) / most)[:, None]
+        values = np.rint(rows, out=rows).astype(np.int8)
+    return values, np.where(small, np.float32(0), most / np.float32(127))
 
 
 def _joined(

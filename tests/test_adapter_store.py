@@ -20,7 +20,7 @@ from runtime.adapter_store import (
     grouped,
     least_recent,
 )
-from runtime.adapters import LoadedAdapter, Outer
+from runtime.adapters import LoadedAdapter
 
 BASE = "ab" * 32
 NAMES = "abcdef"
@@ -28,8 +28,7 @@ traces = st.lists(st.sampled_from(NAMES), max_size=40)
 
 
 def sized(name: str, halves: int) -> LoadedAdapter:
-    outer = Outer(4, 0, np.zeros(2 * halves, np.int8), np.zeros(0, np.float32))
-    return LoadedAdapter({}, {"layers.0.q": outer}, 1, BASE, name)
+    return LoadedAdapter({}, {}, 1, BASE, name, 2 * halves)
 
 
 def store(budget, sizes=None, **options):
@@ -162,7 +161,7 @@ def test_adapters_on_disk_are_read_and_checked(tmp_path):
         factors = {"layers.0.q": (rng.random((4, 96)), rng.random((128, 4)))}
         folders[name] = str(tmp_path / name)
         write_adapter(folders[name], factors, BASE)
-    size = 16 * (96 + 4) + 128 * 4 + 8 * 4  # A has 16 rows, most of them empty
+    size = 16 * (96 + 4) + 128 * 4 + 64  # A has 16 rows, most of them empty; 8 scales of B
     own = AdapterStore(folders, SHAPE, BASE, size)
     first = own.get("a")
     assert (first.nbytes, first.scale) == (size, 1.0)

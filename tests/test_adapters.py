@@ -177,12 +177,13 @@ def test_another_base_is_refused():
         ({"layers.7.q": (np.ones((4, 96)), np.ones((128, 4)))}, r"the model's layers\.7\.q"),
         ({"layers.0.q": (np.ones((4, 95)), np.ones((128, 4)))}, r"factors of \(4, 95\)"),
         ({"layers.0.q": (np.full((4, 96), 1e30), np.full((128, 4), 1e30))}, "not finite in 32"),
+        ({"layers.1.q": (np.zeros((4, 96)), np.full((64, 4), 3.4e38))}, "q: .* not finite in 32"),
     ],
 )
 def test_factors_that_no_kernel_takes_are_refused(factors, says):
     own = {name: tuple(half.astype(np.float32) for half in pair) for name, pair in factors.items()}
     with pytest.raises(AdapterError, match=says):
-        load_adapter(Adapter(own, 1.0, "ab" * 32, "0" * 64), SHAPE)
+        load_adapter(Adapter(own, 4.0, "ab" * 32, "0" * 64), SHAPE)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1, 1e3])

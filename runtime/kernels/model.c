@@ -59,9 +59,8 @@ typedef struct {
 /* Tokens whose logits are held at a time when they are only scored. */
 enum { SCORED = 48 };
 
-/* With adapters outputs are added to in pieces that are still in a cache: so many tokens at a time,
- * and so many vectors of groups of rows. */
-enum { CHUNK = 48, PIECE = 256 };
+/* Tokens that are multiplied at a time, and outputs of all of them in groups of rows. */
+enum { CHUNK = 12, PIECE = 256 };
 
 /* Bytes of an adapter's factor that are fetched before it is its turn, and groups of rows of a matrix
  * that are multiplied meanwhile. */
@@ -336,6 +335,7 @@ static range deal(const worker *w, const products *p, const adapted *own, range 
 /* Add what the adapters of some tokens give to some groups of rows. */
 static void expand(worker *w, const products *p, int i, range r, const activations *low, int from,
                    int to) {
+  if (!w->job->adapters || p->input == NO_INPUT) return;
   const int map = MAPS_OF[p->input] + i, rows = p->w[i]->rows;
   for (int t = from, count; t < to; t += count) {
     count = alike(w, t, to);
@@ -378,8 +378,8 @@ static void multiply_one(worker *w, const products *p, const activations *x, ran
   for (int i = 0; i < p->count; i++) expand(w, p, i, ranges[i], low, 0, 1);
 }
 
-/* Many tokens, some of which have adapters. */
-static void multiply_adapted(worker *w, const products *p, int i, range all, const activations *x,
+/* Many tokens, in pieces of which inputs and outputs stay in the nearest cache. */
+static void multiply_many(worker *w, const products *p, int i, range all, const activations *x,
                              int vectors) {
   const int rows = p->w[i]->rows, chunk = vectors < CHUNK ? vectors : CHUNK;
   const int step = PIECE / chunk;
@@ -403,14 +403,7 @@ static range multiply(worker *w, const products *p, const activations *x, int ve
     return ranges[p->count - 1];
   }
   deal(w, p, NULL, ranges);
-  for (int i = 0; i < p->count; i++) {
-    const range r = ranges[i];
-    if (r.from == r.to) continue;
-    if (w->job->adapters && p->input != NO_INPUT)
-      multiply_adapted(w, p, i, r, x, vectors);
-    else
-      w->k->multiply(p->w[i], r.from, r.to, x, vectors, p->out[i], p->w[i]->rows, p->add);
-  }
+  for (int i = 0; i < p->count; i++) multiply_many(w, p, i, ranges[i], x, vectors);
   return ranges[p->count - 1];
 }
 
