@@ -1,8 +1,9 @@
 """What adapters cost the runtime: a part of ``benchmarks/runtime.py``.
 
 Four adapters of rank 16 on all linear maps, of random factors. Tokens are interleaved one by one:
-without an adapter, with one, and batches of four texts with none, with one for all, with four. So
-whatever else the machine does falls on all alike, and the ratios count. A prefill is of 512 tokens.
+without an adapter, with one, and batches of four texts with none, with one for all, with four.
+Tokens during which the system has put a thread off are left out, and ratios are medians over pairs
+that followed each other, so that what else the machine does falls on both alike.
 """
 
 from __future__ import annotations
@@ -81,20 +82,20 @@ def measure(texts: dict[str, Text], rounds: int) -> dict[str, tuple[list[float],
     for _ in range(rounds):
         for number in range(TOKENS):
             for name, text in texts.items():
-                before = switches()
+                before = interruptions()
                 seconds = timed(lambda: text.step(number))  # noqa: B023
-                # The first makes room in the cache.
-                if number and (switches() == before):
-                    found[name][0].append(seconds)
+                # The first makes room in the cache of keys and values.
+                found[name][0].append(
+                    seconds if number and interruptions() == before else float("nan")
+                )
         for name in ("none", "one"):
             found[name][1].append(timed(texts[name].prefill))
     return found
 
 
-def switches() -> tuple[int, int]:
-    """How often this process has given way to others, or waited."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_nivcsw, usage.ru_nvcsw
+def interruptions() -> int:
+    """How often threads of this process have been put off for others."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -103,11 +104,18 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
+def slower(of: list[float], over: list[float]) -> str:
+    """By how much, as the median over pairs that were measured one after the other."""
+    ratios = np.array(of) / np.array(over)
+    ratios = ratios[np.isfinite(ratios)]
+    return f"{100 * (np.median(ratios) - 1):+6.1f} %" if ratios.size else "never undisturbed"
+
+
 def report(contents: Contents, threads: int, rounds: int, ids: list[int], folder: str) -> None:
     """Measure, and print a table."""
     folders = write_all(contents, folder)
     adapters = [from_disk(contents, own) for own in folders]
-    reads = [timed(lambda: from_disk(contents, folders[0])) for _ in range(10)]
+    reads = [timed(lambda: from_disk(contents, folders[0])) for _ in range(20)]
     engine = NativeEngine(contents, threads=threads, context=1024, cache_bits=16)
     batches: dict[str, list[LoadedAdapter | None]] = {
         "none": [None],
@@ -119,33 +127,37 @@ def report(contents: Contents, threads: int, rounds: int, ids: list[int], folder
     texts = {name: Text(engine, contents, ids, own) for name, own in batches.items()}
     found = measure(texts, rounds)
     size = adapters[0].nbytes / 1e6
-    print(f"\n{threads} threads; adapters of rank {RANK} on all maps, {size:.1f} "
-          "MB; milliseconds, median (best)")  # fmt: skip
+    print(f"\n{threads} threads; adapters of rank {RANK} on all maps, {size:.1f} MB in memory")
+    print(f"{'ms, median (best)':24}{'a token of each':>22}{'prefill 512':>22}")
     for name, parts in found.items():
-        told = [
-            f"{np.median(own) * 1e3:8.3f} ({min(own) * 1e3:7.3f}) {len(own)}"
-            for own in parts
-            if own
-        ]
-        print(f"{name:16}" + "".join(f"{text:>22}" for text in told))
+        told = [f"{np.nanmedian(own) * 1e3:9.3f} ({np.nanmin(own) * 1e3:7.3f})"
+                for own in parts if not np.isnan(own).all()]  # fmt: skip
+        print(f"{name:24}" + "".join(f"{text:>22}" for text in told))
     for what, part, name, base in (
-        ("decode with an adapter", 0, "one", "none"),
+        ("a token with an adapter", 0, "one", "none"),
         ("prefill with an adapter", 1, "one", "none"),
-        ("4 texts, one adapter over none", 0, "4 texts, one", "4 texts, none"),
-        ("4 texts, four adapters over one", 0, "4 texts, four", "4 texts, one"),
+        ("4 texts with one adapter", 0, "4 texts, one", "4 texts, none"),
+        ("four adapters over one", 0, "4 texts, four", "4 texts, one"),
     ):
-        of, over = np.array(found[name][part]), np.array(found[base][part])
-        print(f"{what:34}{100 * (np.median(of) / np.median(over) - 1):+6.1f} % "
-              f"({100 * (of.min() / over.min() - 1):+.1f} % of the best)")  # fmt: skip
-    print(f"an adapter from disk: {np.median(reads) * 1e3:.1f} ms ({min(reads) * 1e3:.1f})")
+        print(f"{what:32}{slower(found[name][part], found[base][part])}")
+    print(f"an adapter from disk: {np.median(reads) * 1e3:.1f} ms (best {min(reads) * 1e3:.1f})")
     print(f"a switch of a resident adapter: {switch(contents, adapters) * 1e6:.0f} us")
 
 
 def switch(contents: Contents, adapters: list[LoadedAdapter]) -> float:
-    """Seconds to change the adapter of a model, both in memory: median."""
+    """Seconds from the wish for another adapter to when a token could begin with it, both having
+    been used before: median."""
     model = Model(contents, threads=1, context=64)
+    for adapter in adapters:
+        model.use(adapter)
+        model.logits([70])
+    engine = model._ready()
+    assert isinstance(engine, NativeEngine)
     found = []
-    for number in range(100):
+    for number in range(200):
         own = adapters[number % len(adapters)]
-        found.append(timed(lambda: model.use(own)))  # noqa: B023
+        begun = time.perf_counter()
+        model.use(own)
+        engine._adapted(own)  # what a call hands to the kernels
+        found.append(time.perf_counter() - begun)
     return float(np.median(found))
