@@ -6,12 +6,13 @@ beside llama.cpp's types of the same model.
         --llama-cpp package/bins/linux-x64
 
 All are judged in one way: their weights are brought back to floats and scored by the trainer on
-the documents that the shards set aside. So the figures are those of the weights alone; what 8-bit
-activations add in our runtime is in the lines ``in the runtime``. llama.cpp quantizes an export in
-F16 itself, without an importance matrix, and chooses a type for each tensor: where rows are no
-multiple of 256, other types than the name says. Bits are of the linear maps' weights, scales and
-tables included; bytes of the whole file, embedding and tokenizer included. Without ``--llama-cpp``
-there are only our lines. Rows of ours take the same windows in the same order.
+the documents that the shards set aside. So the figures are those of the weights alone; what 8 bits
+of activations, and of an adapter's factors, add in our runtime is in the lines ``in the runtime``.
+llama.cpp quantizes an export in F16 itself, without an importance matrix, and chooses a type for
+each tensor: where rows are no multiple of 256, other types than the name says. Bits are of the
+linear maps' weights, scales and tables included; bytes of the whole file, embedding and tokenizer
+included. Without ``--llama-cpp`` there are only our lines. Rows of ours take the same windows in
+the same order.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from pipelines.bars import bar  # noqa: E402
 from pipelines.quantize_report import Variant, variant_lines  # noqa: E402
 from pipelines.resources import cache_folder  # noqa: E402
 from pipelines.training_data import held_out_texts  # noqa: E402
+from runtime.adapter_files import write_adapter  # noqa: E402
 from tokenizer.shard_set import ShardSet  # noqa: E402
 from trainer import compute, recover  # noqa: E402
 from trainer.export_gguf import export_gguf, tensors  # noqa: E402
@@ -86,7 +88,7 @@ def ours(
     print(f"  tables: {time.process_time() - begun:.0f} s of processor time", file=sys.stderr)
     stored = quantizing.dequantized(model, tuned)
     table.add(f"{settings.bits:g}, tuned", bits, size, stored)
-    quantizing.write_model(path, model, tuned, {})
+    base = quantizing.write_model(path, model, tuned, {}).digest
     table.told("  in the runtime", bits, size, table.judge.in_runtime(path))
     for rank in arguments.ranks:
         own = replace(settings, rank=rank)
@@ -102,6 +104,10 @@ def ours(
         added = sum(2 * (a.size + b.size) for a, b in factors.values())
         params = recover.merged(stored, held)
         table.add(f"{settings.bits:g}, rank {rank}", bits, size + added, params)
+        adapter = os.path.join(folder, f"rank{rank}")
+        write_adapter(adapter, factors, base)
+        judged = table.judge.in_runtime(path, adapter)
+        table.told("  in the runtime", bits, size + added, judged)
 
 
 def theirs(table: Table, model: Model, libraries: str, folder: str) -> None:

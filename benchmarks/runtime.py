@@ -13,6 +13,9 @@ how far they are apart. Without ``--llama-cpp`` only ours is measured.
 ``read`` is how fast the machine reads memory: the sum of 256 MB of whole numbers, the best of many.
 Decoding reads the whole file but for the rows of the embedding that are not looked up, and these
 are read as the output layer: bytes a second are tokens a second times the size of the file.
+
+What adapters cost is told last: see ``benchmarks/runtime_adapters.py``. ``--only-adapters`` tells
+nothing else.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+import runtime_adapters  # noqa: E402
 from models_here import some_matrix, some_weights  # noqa: E402
 from tokenizers_here import small_tokenizer  # noqa: E402
 
@@ -189,6 +193,7 @@ def main() -> None:
     parser.add_argument("--llama-cpp", metavar="FOLDER", help="its shared libraries")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only-adapters", action="store_true")
     parser.add_argument("--work", metavar="FOLDER", help="keep the models there for the next time")
     arguments = parser.parse_args()
     ids = np.random.default_rng(0).integers(64, SHAPE.vocabulary, LONG).tolist()
@@ -211,6 +216,9 @@ def main() -> None:
         print(f"{contents.bits_per_weight():.3f} bits a weight, {megabytes:.1f} MB")
         print(f"loads in {min(loads) * 1e3:.0f} ms, {min(quick) * 1e3:.0f} ms unverified")
         for threads in arguments.threads:
+            if arguments.only_adapters:
+                runtime_adapters.report(contents, threads, arguments.rounds, ids, temporary)
+                continue
             limit = read_limit(threads)
             entries: dict[str, Any] = {
                 f"ours, cache of {bits} bits": Ours(contents, threads, bits) for bits in (16, 8)
@@ -228,6 +236,7 @@ def main() -> None:
             _ratios(found)
             entries.clear()
             gc.collect()
+            runtime_adapters.report(contents, threads, arguments.rounds, ids, temporary)
 
 
 def _ratios(found: dict[str, list[list[float]]]) -> None:

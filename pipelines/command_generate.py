@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
+from pipelines import requests
 from pipelines.inputs_error import InputError
 from runtime.build import NoLibrary
 from runtime.cache import BITS
 from runtime.file import CiderFileError
-from runtime.model import CONTEXT, Model, Piece
+from runtime.model import CONTEXT, KEPT, Model, Piece
 from runtime.sampling import Sampling
 
 MAX_PROMPT_BYTES = 64 << 20
@@ -22,7 +23,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "generate",
         help="go on with a text, with a quantized model",
         description="Go on with one or several texts, with a model of `cidermill quantize`. One "
-        "text is written as it comes; of several, each when it is complete, in their order.",
+        "text is written as it comes; of several, each when it is complete, in their order. With "
+        "--requests each may have an adapter of its own.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a .cider file")
     parser.add_argument(
@@ -33,6 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--prompt", metavar="TEXT", action="append", default=[],
         help="may be repeated; - reads one from standard input",
     )  # fmt: skip
+    requests.add_options(parser)
     parser.add_argument("--tokens", type=int, default=128, metavar="N",
                         help="at most so many for each prompt (default: 128)")  # fmt: skip
     parser.add_argument("--temperature", type=float, default=0.8, metavar="X",
@@ -64,19 +67,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def generate(arguments: argparse.Namespace) -> int:
     """Perform the command; returns the exit code."""
+    requests.check_options(arguments)
     prompts = [_read(prompt) for prompt in arguments.prompt]
-    if not prompts:
-        raise InputError("nothing to go on from: give --prompt")
+    if not prompts and arguments.requests is None:
+        raise InputError("nothing to go on from: give --prompt or --requests")
     try:
         sampling = Sampling(
             temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p,
             min_p=arguments.min_p, repetition_penalty=arguments.repetition_penalty,
             seed=arguments.seed,
         )  # fmt: skip
+        # What is kept of a text keeps its adapter: the budget of a store is to bound these.
         model = Model.load(
             arguments.model, threads=arguments.threads, context=arguments.context,
-            cache_bits=arguments.cache_bits,
+            cache_bits=arguments.cache_bits, keep=KEPT if arguments.requests is None else 0,
         )  # fmt: skip
+        if arguments.requests is not None:
+            return requests.perform(arguments, model, sampling)
         if arguments.adapter is not None:
             model.use(model.adapter(arguments.adapter))
         pieces = model.generate(

@@ -295,9 +295,12 @@ class Judge:
         with self._bar(f"judging {name}", self._tokens) as seen:
             return judge(self._scorer, self._texts, seen)
 
-    def in_runtime(self, path: str) -> Judgement:
-        """Score a file as the runtime computes it, with activations in 8 bits."""
+    def in_runtime(self, path: str, adapter: str | None = None) -> Judgement:
+        """Score a file as the runtime computes it, with activations in 8 bits; with the adapter in
+        a folder, if any, whose factors are in 8 bits as well."""
         model = RuntimeModel.load(path, context=max(self._length, CONTEXT))
+        if adapter is not None:
+            model.use(model.adapter(adapter))
         with self._bar("judging in the runtime", self._tokens) as seen:
             return judge(runtime_scores(model, self._length), self._texts, seen)
 

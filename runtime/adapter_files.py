@@ -154,14 +154,7 @@ def read_adapter(
       AdapterError: there is none, it is damaged, of a kind that the runtime does not compute, or
         was trained on another base.
     """
-    config = _config(os.path.join(folder, CONFIG))
-    own = config.get(BASE)
-    if own != base:
-        told = f"is for the base {own[:16]}" if isinstance(own, str) else "names no quantized base"
-        raise AdapterError(
-            f"the adapter in {folder} {told}, and this model is {base[:16]}; an adapter works with "
-            "the quantized model that it was trained on alone"
-        )
+    config = _config_for(folder, base)
     path = os.path.join(folder, WEIGHTS)
     content = _content(path, MAX_BYTES)
     try:
@@ -178,6 +171,28 @@ def read_adapter(
     return Adapter(
         factors, _alpha(folder, config) / divisor, base, hashlib.sha256(content).hexdigest()
     )
+
+
+def check_base(folder: str, base: str) -> None:
+    """Read the configuration of an adapter alone.
+
+    Raises:
+      AdapterError: it is not there, damaged, of a kind that the runtime does not compute, or of
+        another base.
+    """
+    _config_for(folder, base)
+
+
+def _config_for(folder: str, base: str) -> dict[str, Any]:
+    config = _config(os.path.join(folder, CONFIG))
+    own = config.get(BASE)
+    if own != base:
+        told = f"is for the base {own[:16]}" if isinstance(own, str) else "names no quantized base"
+        raise AdapterError(
+            f"the adapter in {folder} {told}, and this model is {base[:16]}; an adapter works with "
+            "the quantized model that it was trained on alone"
+        )
+    return config
 
 
 def _key(name: str, letter: str) -> str:
@@ -206,10 +221,11 @@ def _rank(where: str, factors: Factors) -> int:
 
 def _content(path: str, most: int) -> bytes:
     try:
-        if os.path.getsize(path) > most:
-            raise AdapterError(f"{path} has more than {most} bytes")
         with open(path, "rb") as handle:
-            return handle.read(most)
+            size = os.fstat(handle.fileno()).st_size
+            if size > most:
+                raise AdapterError(f"{path} has more than {most} bytes")
+            return handle.read(size)
     except OSError as error:
         raise AdapterError(f"{path} cannot be read: {error.strerror or error}") from None
 

@@ -1,29 +1,59 @@
-"""Adapters as the engines compute with them: in half precision, in the order of the kernels.
+"""Adapters as the engines compute with them: in whole numbers of 8 bits, in the kernels' order.
 
-Each linear map gains ``scale * B (A x)`` (Hu et al., arXiv 2106.09685, section 4.1) of inputs
-before these are quantized. Factors lie in memory in 16 bits, which is what files of
-``write_adapter`` hold and half of what is read for a token; products and sums are in 32.
+Each linear map gains ``scale * B (A x)`` (Hu et al., arXiv 2106.09685, section 4.1). Both products
+are of whole numbers, as those of the base are. A takes the very input that the base takes, and has
+a scale for each of its rows, the ranks. What comes out is rounded to 8 bits with one scale for each
+map, and B has a scale for every 16 of its rows. Columns of B are brought to one size beforehand, so
+that none is rounded more coarsely than another: what one is larger by goes to its row of A.
 """
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence as Listed
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.adapter_files import Adapter, AdapterError
-from runtime.layout import ALIGNMENT
+from runtime.layout import ALIGNMENT, Packed, pack
+from runtime.palette import RowInt8
 from runtime.shape import ROWS, Shape, matrices
 
 RANKS = 4
-"""Ranks are filled up with zeros to a multiple of this: a step of the kernels."""
+"""Ranks of a map are filled up with zeros to a multiple of this: a step of the kernels."""
 
 TOGETHER = (("q", "k", "v"), ("o",), ("gate", "up"), ("down",))
-"""Maps in the order in which they are read; those of one input at a time."""
+"""Maps of a layer that have the same input."""
 
-Half = NDArray[np.float16]
+HUGE_PAGE = 2 << 20
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Outer:
+    """What the ranks of one map are multiplied with: B.
+
+    Args:
+      rank: a multiple of ``RANKS``.
+      first: where its ranks begin among those of all maps of the same input.
+      codes: (out / 16, rank / 4, 16, 4).
+      scales: (out / 16,).
+    """
+
+    rank: int
+    first: int
+    codes: NDArray[np.int8]
+    scales: F32
+
+    def integers(self) -> NDArray[np.int8]:
+        """The whole numbers as a matrix, (out, rank)."""
+        return self.codes.transpose(0, 2, 1, 3).reshape(-1, self.rank)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,21 +61,21 @@ class LoadedAdapter:
     """An adapter that is ready to run. Any number of them fits a model, each is of one base.
 
     Args:
-      factors: by the name of a map: A (rank / 4, in / 16, 4, 16), B (out / 16, rank, 16).
-      scale: of the products.
+      inner: by the first of the maps of an input: A of all of them, of 8 bits, the ranks of one
+        after those of another.
+      outer: by the name of a map.
       base: SHA-256 of the quantized model that it was trained on.
       sha256: of the file of its weights.
+      scale: of the products; it is part of the scales of ``inner``.
+      nbytes: of its factors in memory.
     """
 
-    factors: Mapping[str, tuple[Half, Half]]
+    inner: Mapping[str, Packed]
+    outer: Mapping[str, Outer]
     scale: float
     base: str
     sha256: str
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its factors in memory."""
-        return sum(a.nbytes + b.nbytes for a, b in self.factors.values())
+    nbytes: int
 
     def check(self, base: str) -> None:
         """Raises ``AdapterError`` for another base than its own."""
@@ -57,55 +87,152 @@ class LoadedAdapter:
 
 
 def load_adapter(adapter: Adapter, shape: Shape) -> LoadedAdapter:
-    """Lay out the factors of an adapter for the kernels.
-
-    Values between two of half precision are rounded, by at most 2**-11 of their size.
+    """Round the factors of an adapter to 8 bits, and lay them out for the kernels.
 
     Raises:
-      AdapterError: a map is not the model's, or a value leaves the range of 16 bits.
+      AdapterError: a map is not the model's, or its factors' products leave the range of f32.
     """
     own = matrices(shape)
     for name, (a, b) in adapter.factors.items():
         if name not in own or (b.shape[0], a.shape[1]) != own[name] or len(a) != b.shape[1]:
             raise AdapterError(f"factors of {a.shape} and {b.shape} do not fit the model's {name}")
+    inner: dict[str, Packed] = {}
+    outer: dict[str, Outer] = {}
     layers = range(len(shape.layers))
-    names = [[f"layers.{n}.{part}" for part in parts] for n in layers for parts in TOGETHER]
-    laid: list[tuple[str, Half]] = []
+    for parts in TOGETHER:
+        for names in _alike(adapter, layers, parts):
+            stack: list[F32] = []
+            first = 0
+            for own_names in zip(*names, strict=True):
+                a, b = _even(adapter, own_names)
+                outer |= zip(own_names, _outer(b, first), strict=True)
+                stack.append(a)
+                first += a.shape[1]
+            keys = [f"{own_names[0].rpartition('.')[0]}.{parts[0]}" for own_names in names]
+            inner |= zip(keys, _inner(keys, np.concatenate(stack, 1)), strict=True)
+    order = [[f"layers.{n}.{part}" for part in parts] for n in layers for parts in TOGETHER]
+    inner, outer, size = _joined(order, inner, outer)
+    return LoadedAdapter(inner, outer, adapter.scale, adapter.base, adapter.sha256, size)
+
+
+def _alike(adapter: Adapter, layers: range, parts: tuple[str, ...]) -> list[list[tuple[str, ...]]]:
+    """Names of the maps of one input that are adapted, of layers whose factors have the same
+    dimensions together: these are worked on in one go."""
+    found: dict[Any, list[tuple[str, ...]]] = {}
+    for number in layers:
+        names = [f"layers.{number}.{part}" for part in parts]
+        some = tuple(name for name in names if name in adapter.factors)
+        if some:
+            dims = [[half.shape for half in adapter.factors[name]] for name in some]
+            kinds = [name.rpartition(".")[2] for name in some]
+            found.setdefault(repr((kinds, dims)), []).append(some)
+    return list(found.values())
+
+
+def _even(adapter: Adapter, names: tuple[str, ...]) -> tuple[F32, F32]:
+    """Factors of the same products times the scale, each column of B of the greatest magnitude 1,
+    with as many ranks as the kernels take: A (maps, rank, in) and B (maps, out, rank)."""
+    a, b = (np.stack([adapter.factors[name][half] for name in names]) for half in (0, 1))
+    # Sixteen rows side by side, so that much is compared at a time.
+    grouped = b.reshape(len(b), -1, ROWS * b.shape[2])
+    most = np.maximum(grouped.max(1), -grouped.min(1)).reshape(len(b), ROWS, -1).max(1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        a *= (most * np.float32(adapter.scale))[:, :, None]
+    b /= np.where(most > 0, most, np.float32(1))[:, None]
+    if more := -a.shape[1] % RANKS:
+        a, b = np.pad(a, ((0, 0), (0, more), (0, 0))), np.pad(b, ((0, 0), (0, 0), (0, more)))
+    return a, b
+
+
+def _inner(names: list[str], a: F32) -> list[Packed]:
+    """A of some layers, (layers, ranks, in)."""
+    a = np.pad(a, ((0, 0), (0, -a.shape[1] % ROWS), (0, 0)))
+    layers, rows, columns = a.shape
+    values, scales = _rounded(a.reshape(-1, columns))
+    packed = pack(RowInt8(values, scales))
+    codes, scales = packed.codes.reshape(layers, -1), scales.reshape(layers, -1)
+    for name, own in zip(names, scales, strict=True):
+        if not np.isfinite(own).all():
+            raise AdapterError(f"{name}: factors whose products are not finite in 32 bits")
+    return [
+        Packed(rows, columns, 8, own, packed.tables, affine)
+        for own, affine in zip(codes, scales, strict=True)
+    ]
+
+
+def _outer(b: F32, first: int) -> list[Outer]:
+    """B of some layers, (layers, out, rank)."""
+    layers, rows, rank = b.shape
+    values, scales = _rounded(b.reshape(-1, ROWS * rank))
+    # Four numbers of a row stay together.
+    fours = values.view(np.int32).reshape(layers, rows // ROWS, ROWS, rank // RANKS)
+    codes = np.ascontiguousarray(fours.transpose(0, 1, 3, 2)).view(np.int8)
+    codes = codes.reshape(layers, rows // ROWS, rank // RANKS, ROWS, RANKS)
+    scales = scales.reshape(layers, -1)
+    return [Outer(rank, first, *own) for own in zip(codes, scales, strict=True)]
+
+
+def _rounded(rows: F32) -> tuple[NDArray[np.int8], F32]:
+    """Rows as whole numbers from -127 to 127 and a scale for each, as activations are rounded;
+    overwrites them."""
+    most = np.maximum(rows.max(1), -rows.min(1))
+    small = most <= np.float32(1e-30)  # not so what is no number: it must be seen in the scale
+    with np.errstate(all="ignore"):
+        rows *= np.where(small, np.float32(0), np.float32(127) / most)[:, None]
+        values = np.rint(rows, out=rows).astype(np.int8)
+    return values, np.where(small, np.float32(0), most / np.float32(127))
+
+
+def _joined(
+    names: Listed[Listed[str]], inner: Mapping[str, Packed], outer: Mapping[str, Outer]
+) -> tuple[dict[str, Packed], dict[str, Outer], int]:
+    """The same numbers back to back in one array, each at a multiple of 64 bytes, and its bytes:
+    what is read next is what lies next, and is fetched ahead.
+
+    Args:
+      names: of maps in the order in which they are read, those of one input together.
+    """
+    parts: list[NDArray[Any]] = []
     for together in names:
-        some = [name for name in together if name in adapter.factors]
-        laid += [(name, _half(name, _inner(adapter.factors[name][0]))) for name in some]
-        laid += [(name, _half(name, _outer(adapter.factors[name][1]))) for name in some]
-    found: dict[str, tuple[Half, ...]] = {}
-    for (name, _), part in zip(laid, _joined([half for _, half in laid]), strict=True):
-        found[name] = (*found.get(name, ()), part)
-    factors = {name: (a, b) for name, (a, b) in found.items()}
-    return LoadedAdapter(factors, adapter.scale, adapter.base, adapter.sha256)
-
-
-def _inner(a: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A (rank, in) as (rank / 4, in / 16, 4, 16)."""
-    filled = np.pad(a, ((0, -len(a) % RANKS), (0, 0)))
-    return filled.reshape(len(filled) // RANKS, RANKS, -1, ROWS).transpose(0, 2, 1, 3)
-
-
-def _outer(b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """B (out, rank) as (out / 16, rank, 16)."""
-    filled = np.pad(b, ((0, 0), (0, -b.shape[1] % RANKS)))
-    return filled.reshape(len(filled) // ROWS, ROWS, -1).transpose(0, 2, 1)
-
-
-def _joined(parts: list[Half]) -> list[Half]:
-    """The same arrays back to back in one, at a multiple of 64 bytes: what is read next is what
-    lies next, and is fetched ahead."""
-    whole = np.empty(sum(part.size for part in parts) + ALIGNMENT, np.float16)
-    place = -whole.ctypes.data % ALIGNMENT // whole.itemsize
-    found = []
+        if (a := inner.get(together[0])) is not None:
+            parts += a.codes, a.affine
+        for own in (outer[name] for name in together if name in outer):
+            parts += own.codes, own.scales
+    room, place, moved = _room(sum(_filled(part) for part in parts)), 0, []
     for part in parts:
-        own = whole[place : place + part.size].reshape(part.shape)
-        own[:] = part
-        found.append(own)
-        place += part.size
-    return found
+        new = room[place : place + part.nbytes].view(part.dtype).reshape(part.shape)
+        new[...] = part
+        moved.append(new)
+        place += _filled(part)
+    now = iter(moved)
+    found_inner, found_outer = {}, {}
+    for together in names:
+        if (a := inner.get(together[0])) is not None:
+            found_inner[together[0]] = replace(a, codes=next(now), affine=next(now))
+        for name in together:
+            if (b := outer.get(name)) is not None:
+                found_outer[name] = replace(b, codes=next(now), scales=next(now))
+    return found_inner, found_outer, room.nbytes
+
+
+def _filled(part: NDArray[Any]) -> int:
+    return -(-part.nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def _room(size: int) -> NDArray[np.uint8]:
+    """So many bytes or somewhat more, at a multiple of 64: in whole huge pages, of which a token
+    looks up fewer, where at least one is filled and the system has them."""
+    if size < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        room = np.empty(size + ALIGNMENT, np.uint8)
+        place = -room.ctypes.data % ALIGNMENT
+        return room[place : place + size]
+    size = -(-size // HUGE_PAGE) * HUGE_PAGE
+    mapped = mmap.mmap(-1, size + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    room = np.frombuffer(mapped, np.uint8)
+    place = -room.ctypes.data % HUGE_PAGE
+    with contextlib.suppress(OSError):  # a system that was built without them
+        mapped.madvise(mmap.MADV_HUGEPAGE, place, size)
+    return room[place : place + size]
 
 
 def same(a: LoadedAdapter | None, b: LoadedAdapter | None) -> bool:
@@ -113,11 +240,3 @@ def same(a: LoadedAdapter | None, b: LoadedAdapter | None) -> bool:
     if a is None or b is None:
         return a is b
     return (a.sha256, a.scale, a.base) == (b.sha256, b.scale, b.base)
-
-
-def _half(name: str, values: NDArray[np.float32]) -> Half:
-    with np.errstate(over="ignore"):
-        found = np.ascontiguousarray(values, np.float16)
-    if not np.isfinite(found).all():
-        raise AdapterError(f"{name}: factors that are not finite in 16 bits")
-    return found

@@ -190,6 +190,7 @@ class Model:
         self, prompts: str | Listed[str], *, tokens: int = 128, stop: Listed[str] = (),
         sampling: Sampling | None = None,
         adapters: Listed[LoadedAdapter | None] | None = None,
+        streams: Listed[int] | None = None,
     ) -> Iterator[Piece]:  # fmt: skip
         """Go on with one or several texts, all of them at a time; yields text as it comes.
 
@@ -197,6 +198,7 @@ class Model:
           tokens: at most so many for each prompt; also the context ends a text.
           stop: texts that end a continuation and do not belong to it.
           adapters: one for each prompt, None for the base alone; default: the one in use.
+          streams: numbers of the prompts, which what is drawn depends on; default: from 0.
 
         Raises:
           ValueError: a prompt has no token or does not fit the context, or an option is out of
@@ -211,6 +213,9 @@ class Model:
             raise ValueError(f"{len(own)} adapters for {len(prompts)} prompts; give one for each")
         for adapter in own:
             self._check(adapter)
+        drawn = list(range(len(prompts)) if streams is None else streams)
+        if len(drawn) != len(prompts):
+            raise ValueError(f"{len(drawn)} streams for {len(prompts)} prompts; give one for each")
         texts = []
         for number, prompt in enumerate(prompts):
             ids = self._encode(prompt)
@@ -220,7 +225,8 @@ class Model:
                     f"{self.context - 1}"
                 )
             texts.append(_Text(number, ids, TextStream(self.tokenizer, stop), own[number]))
-        return self._generate(texts, tokens, sampling or Sampling())
+        how = sampling or Sampling()
+        return self._generate(texts, tokens, how, [how.stream(number) for number in drawn])
 
     def complete(
         self, prompts: Listed[str], *, tokens: int = 128, stop: Listed[str] = (),
@@ -236,8 +242,9 @@ class Model:
             found[piece.prompt] += piece.text
         return found
 
-    def _generate(self, texts: list[_Text], tokens: int, how: Sampling) -> Iterator[Piece]:
-        randoms = [how.stream(text.number) for text in texts]
+    def _generate(
+        self, texts: list[_Text], tokens: int, how: Sampling, randoms: list[np.random.Generator]
+    ) -> Iterator[Piece]:
         sequences = [self._begin(text.ids, text.adapter) for text in texts]
         going = [(s, text.ids[len(s) :], text) for s, text in zip(sequences, texts, strict=True)]
         while going:

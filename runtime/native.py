@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.adapters import LoadedAdapter
+from runtime.adapters import TOGETHER, LoadedAdapter, Outer
 from runtime.build import NoLibrary, library
 from runtime.engine import Engine, Step, Steps
 from runtime.file import Contents
@@ -38,6 +38,14 @@ class Activations(Structure):
     )  # fmt: skip
 
 
+class Factor(Structure):
+    """``factor`` of cider.h."""
+
+    _fields_ = (
+        ("rank", c_int32), ("first", c_int32), ("codes", c_void_p), ("scales", c_void_p),
+    )  # fmt: skip
+
+
 class Kernels(Structure):
     """``kernels`` of cider.h, as far as they are called from here."""
 
@@ -49,10 +57,9 @@ class Kernels(Structure):
         ("quantize", ctypes.CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_void_p, c_void_p)),
         *((name, c_void_p) for name in (
             "norm", "turn", "store_key", "store_value", "attend", "gate", "nats")),
-        ("lower", ctypes.CFUNCTYPE(
-            None, c_void_p, c_int, c_int, c_void_p, c_int, c_float, c_void_p)),
         ("lift", ctypes.CFUNCTYPE(
-            None, c_void_p, c_int, c_int, c_int, c_void_p, c_void_p)),
+            None, POINTER(Factor), c_int, c_int, POINTER(Activations), c_int, c_void_p,
+            c_ssize_t)),
     )  # fmt: skip
 
 
@@ -82,8 +89,8 @@ class _Job(Structure):
     )  # fmt: skip
 
 
-class _Factors(Structure):
-    _fields_ = (("rank", c_int32), ("scale", c_float), ("a", c_void_p), ("b", c_void_p))
+class _Adapted(Structure):
+    _fields_ = (("a", Matrix * len(TOGETHER)), ("b", Factor * len(LINEAR)))
 
 
 @functools.cache
@@ -112,6 +119,11 @@ def matrix(packed: Packed) -> Matrix:
         packed.bits, padded(packed.rows), packed.columns, 0, packed.codes.ctypes.data,
         packed.tables.ctypes.data, packed.affine.ctypes.data,
     )  # fmt: skip
+
+
+def factor(outer: Outer) -> Factor:
+    """What lifts an adapter's ranks, as C takes it; ``outer`` must outlive it."""
+    return Factor(outer.rank, outer.first, outer.codes.ctypes.data, outer.scales.ctypes.data)
 
 
 class NativeEngine(Engine):
@@ -174,7 +186,7 @@ class NativeEngine(Engine):
         blocks = np.repeat(np.array([t.ctypes.data for t in tables], np.uint64), counts)
         adapters = None
         if any(sequence.adapter is not None for sequence, _ in steps):
-            own = [self._factors(sequence.adapter) for sequence, _ in steps]
+            own = [self._adapted(sequence.adapter) for sequence, _ in steps]
             adapters = np.repeat(np.array(own, np.uint64), counts)
         given = _Job(
             len(job.ids), len(job.output_rows), job.ids.ctypes.data, job.positions.ctypes.data,
@@ -185,19 +197,20 @@ class NativeEngine(Engine):
         if self._library.cider_forward(self._engine, ctypes.byref(given)):
             raise ValueError("tokens or positions are out of bounds")
 
-    def _factors(self, adapter: LoadedAdapter | None) -> int:
-        """Address of an adapter's factors as C takes them, 0 for none; made once for each."""
+    def _adapted(self, adapter: LoadedAdapter | None) -> int:
+        """Address of an adapter as C takes it, 0 for none; made once for each."""
         if adapter is None:
             return 0
         found = self._adapters.get(adapter)
         if found is None:
-            names = [f"layers.{n}.{part}" for n in range(len(self._layers)) for part in LINEAR]
-            found = (_Factors * len(names))()
-            for own, name in zip(found, names, strict=True):
-                if name in adapter.factors:
-                    a, b = adapter.factors[name]
-                    own.rank, own.scale = b.shape[1], adapter.scale
-                    own.a, own.b = a.ctypes.data, b.ctypes.data
+            found = (_Adapted * len(self._layers))()
+            for number, own in enumerate(found):
+                for place, parts in enumerate(TOGETHER):
+                    if (inner := adapter.inner.get(f"layers.{number}.{parts[0]}")) is not None:
+                        own.a[place] = matrix(inner)
+                for place, part in enumerate(LINEAR):
+                    if (outer := adapter.outer.get(f"layers.{number}.{part}")) is not None:
+                        own.b[place] = factor(outer)
             self._adapters[adapter] = found
         return ctypes.addressof(found)
 

@@ -48,19 +48,19 @@ class PlainEngine(Engine):
             h = self._norm(x, f"{own}.attention_norm")
             values = quantize(h)
             q, k, v = (self._multiply(f"{own}.{name}", values) for name in LINEAR[:3])
-            for name, y in zip(LINEAR[:3], (q, k, v), strict=True):
-                adapt(steps, f"{own}.{name}", h, y)
+            adapt(steps, values, {f"{own}.q": q, f"{own}.k": k, f"{own}.v": v})
             mixed = self._attention(steps, job, own, layer, place, (q, k, v))
-            x = x + self._multiply(f"{own}.o", quantize(mixed))
-            adapt(steps, f"{own}.o", mixed, x)
+            values = quantize(mixed)
+            x = x + self._multiply(f"{own}.o", values)
+            adapt(steps, values, {f"{own}.o": x})
             h = self._norm(x, f"{own}.ffn_norm")
             values = quantize(h)
             gate, up = (self._multiply(f"{own}.{name}", values) for name in ("gate", "up"))
-            adapt(steps, f"{own}.gate", h, gate)
-            adapt(steps, f"{own}.up", h, up)
+            adapt(steps, values, {f"{own}.gate": gate, f"{own}.up": up})
             gate = gate / (ONE + exponential(np.float32(0) - gate)) * up
-            x = x + self._multiply(f"{own}.down", quantize(gate))
-            adapt(steps, f"{own}.down", gate, x)
+            values = quantize(gate)
+            x = x + self._multiply(f"{own}.down", values)
+            adapt(steps, values, {f"{own}.down": x})
             place += layer.kv_heads * 2 * part_bytes(shape.head, self.cache_bits)
         last = norm(x, self.contents.vectors["norm"], eps)
         if job.hidden is not None:
@@ -185,27 +185,28 @@ def attend(q: F32, view: _View, positions: I32) -> F32:
     return mixed
 
 
-def adapt(steps: Steps, name: str, x: F32, y: F32) -> None:
-    """Add to outputs of a map, in place, what the adapter of each token's sequence adds.
+def adapt(steps: Steps, x: tuple[F32, F32], outputs: dict[str, F32]) -> None:
+    """Add to outputs of maps of one input, in place, what the adapters of their sequences add.
 
     Args:
-      x: its inputs, (tokens, columns).
-      y: its outputs, (tokens, rows), or what they were added to.
+      x: the input as ``quantize`` gives it.
+      outputs: (tokens, rows) by the map's name, or what they were added to.
     """
-    begun = 0
+    first, begun = next(iter(outputs)), 0
     for sequence, ids in steps:
         cut = slice(begun, begun + len(ids))
         begun += len(ids)
         adapter = sequence.adapter
-        if adapter is None or name not in adapter.factors:
+        if adapter is None or first not in adapter.inner:
             continue
-        a, b = (half.astype(np.float32) for half in adapter.factors[name])
-        a = a.transpose(0, 2, 1, 3).reshape(b.shape[1], -1)
-        low = lane_sums(x[cut, None] * a) * np.float32(adapter.scale)
-        acc = np.zeros((len(ids), len(b), ROWS), np.float32)
-        for number in range(len(a)):
-            acc += b[:, number] * low[:, number, None, None]
-        y[cut] += acc.reshape(len(ids), -1)
+        inner = adapter.inner[first]
+        low = multiply(inner, integers(inner).astype(np.float32).T, x[0][cut], x[1][cut])
+        for name, y in outputs.items():
+            if name in adapter.outer:
+                b = adapter.outer[name]
+                values, scales = quantize(low[:, b.first : b.first + b.rank])
+                found = values @ b.integers().astype(np.float32).T  # below 2**24: exact
+                y[cut] += found * np.repeat(b.scales, ROWS) * scales[:, None]
 
 
 def multiply(packed: Packed, weights: F32, values: F32, scales: F32) -> F32:

@@ -54,17 +54,21 @@ static void compare_products(const kernels *a, const kernels *b, int bits) {
 }
 
 static void compare_adapters(const kernels *a, const kernels *b) {
-  enum { RANK = 2 * RANKS };
-  static uint16_t in[RANK * WIDTH], out[GROUPS * ROWS * RANK];
-  float x[WIDTH], low[2][RANK] = {{0}}, y[2][GROUPS * ROWS] = {{0}};
-  for (int i = 0; i < RANK * WIDTH; i++) in[i] = number() & 0xbbff;          /* finite, below 1 */
-  for (int i = 0; i < GROUPS * ROWS * RANK; i++) out[i] = number() & 0xbbff;
-  reals(x, WIDTH);
-  a->lower(in, RANKS, RANK, x, WIDTH, 0.7f, low[0]);
-  b->lower(in, RANKS, RANK, x, WIDTH, 0.7f, low[1]);
-  same("lower", low[0], low[1], sizeof low[0]);
-  a->lift(out, RANK, 0, GROUPS, low[0], y[0]);
-  b->lift(out, RANK, 0, GROUPS, low[1], y[1]);
+  enum { RANK = 3 * RANKS };
+  static uint8_t codes[GROUPS * ROWS * RANK];
+  static int8_t values[VECTORS * RANK];
+  float scales[VECTORS], own[GROUPS], y[2][VECTORS][GROUPS * ROWS] = {{{0}}};
+  int32_t sums[VECTORS] = {0};
+  for (size_t i = 0; i < sizeof codes; i++) codes[i] = (uint8_t)(number() % 255 - 127);
+  for (int i = 0; i < VECTORS * RANK; i++) {
+    values[i] = (int8_t)((int)(number() % 255) - 127);
+    sums[i / RANK] += values[i];
+  }
+  reals(scales, VECTORS), reals(own, GROUPS);
+  const factor f = {RANK, 0, codes, own};
+  const activations low = {values, RANK, scales, sums};
+  a->lift(&f, 0, GROUPS, &low, VECTORS, y[0][0], GROUPS * ROWS);
+  b->lift(&f, 0, GROUPS, &low, VECTORS, y[1][0], GROUPS * ROWS);
   same("lift", y[0], y[1], sizeof y[0]);
 }
 

@@ -28,8 +28,7 @@ traces = st.lists(st.sampled_from(NAMES), max_size=40)
 
 
 def sized(name: str, halves: int) -> LoadedAdapter:
-    none = np.zeros(0, np.float16)
-    return LoadedAdapter({"layers.0.q": (np.zeros(halves, np.float16), none)}, 1, BASE, name)
+    return LoadedAdapter({}, {}, 1, BASE, name, 2 * halves)
 
 
 def store(budget, sizes=None, **options):
@@ -162,7 +161,7 @@ def test_adapters_on_disk_are_read_and_checked(tmp_path):
         factors = {"layers.0.q": (rng.random((4, 96)), rng.random((128, 4)))}
         folders[name] = str(tmp_path / name)
         write_adapter(folders[name], factors, BASE)
-    size = 2 * 4 * (96 + 128)
+    size = 16 * (96 + 4) + 128 * 4 + 64  # A has 16 rows, most of them empty; 8 scales of B
     own = AdapterStore(folders, SHAPE, BASE, size)
     first = own.get("a")
     assert (first.nbytes, first.scale) == (size, 1.0)

@@ -13,12 +13,14 @@ from test_runtime_kernels import SETS, kernels
 from tokenizers_here import own_texts, small_tokenizer
 
 from pipelines.cli import main
+from runtime import native
 from runtime.adapter_files import Adapter, AdapterError, write_adapter
 from runtime.adapters import load_adapter
 from runtime.cache import Sequence
 from runtime.file import read
+from runtime.layout import integers
 from runtime.model import Model
-from runtime.plain import adapt
+from runtime.plain import quantize
 from runtime.sampling import Sampling
 from runtime.shape import matrices
 
@@ -44,8 +46,9 @@ def loaded(*arguments, **options):
 
 
 def several():
-    """Adapters of several ranks, one of two maps only."""
-    return [loaded(1), loaded(2, 5), loaded(3, 1, ("layers.0.k", "layers.1.down"), size=2)]
+    """Adapters of several ranks, one of three maps only."""
+    some = ("layers.0.k", "layers.0.v", "layers.1.down")
+    return [loaded(1), loaded(2, 5), loaded(3, 1, some, size=2)]
 
 
 def model(**options):
@@ -173,45 +176,80 @@ def test_another_base_is_refused():
     [
         ({"layers.7.q": (np.ones((4, 96)), np.ones((128, 4)))}, r"the model's layers\.7\.q"),
         ({"layers.0.q": (np.ones((4, 95)), np.ones((128, 4)))}, r"factors of \(4, 95\)"),
-        ({"layers.0.q": (np.ones((4, 96)), np.full((128, 4), 7e4))}, "not finite in 16 bits"),
+        ({"layers.0.q": (np.full((4, 96), 1e30), np.full((128, 4), 1e30))}, "not finite in 32"),
+        ({"layers.1.q": (np.zeros((4, 96)), np.full((64, 4), 3.4e38))}, "q: .* not finite in 32"),
     ],
 )
 def test_factors_that_no_kernel_takes_are_refused(factors, says):
+    own = {name: tuple(half.astype(np.float32) for half in pair) for name, pair in factors.items()}
     with pytest.raises(AdapterError, match=says):
-        load_adapter(Adapter(factors, 1.0, "ab" * 32, "0" * 64), SHAPE)
+        load_adapter(Adapter(own, 4.0, "ab" * 32, "0" * 64), SHAPE)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1, 1e3])
+def test_what_is_loaded_is_the_product_to_eight_bits(size):
+    """Also where columns of B differ by orders of magnitude, as after a singular value
+    decomposition."""
+    rank, name = 6, "layers.0.gate"
+    a, b = drawn(7, rank, (name,)).factors[name]
+    b = b * np.float32(size) ** np.linspace(0, 1, rank, dtype=np.float32)
+    one = load_adapter(Adapter({name: (a, b)}, 1.25, "ab" * 32, "0" * 64), SHAPE)
+    inner, outer = one.inner[name], one.outer[name]
+    assert (inner.rows, outer.rank, outer.first) == (16, 8, 0)
+    found_a = integers(inner) * inner.affine[:, None]
+    found_b = outer.integers() * np.repeat(outer.scales, 16)[:, None]
+    wanted = 1.25 * b @ a
+    error = np.sqrt(((found_b @ found_a[:8] - wanted) ** 2).mean() / (wanted**2).mean())
+    assert error < 0.015
+
+
+def test_ranks_of_one_input_lie_after_each_other():
+    one = loaded(1, 5)
+    assert [one.outer[f"layers.0.{part}"].first for part in ("q", "k", "v", "up")] == [0, 8, 16, 8]
+    assert [one.inner[f"layers.0.{part}"].rows for part in ("q", "o", "gate")] == [32, 16, 16]
+    assert set(one.inner) == {f"layers.{n}.{part}" for n in (0, 1) for part in
+                              ("q", "o", "gate", "down")}  # fmt: skip
+    starts = [own.codes.ctypes.data for own in (*one.inner.values(), *one.outer.values())]
+    assert {start % 64 for start in starts} == {0}
 
 
 @pytest.mark.parametrize("name", SETS)
 @settings(max_examples=20)
-@given(st.integers(0, 1000), st.integers(1, 40), st.sampled_from(sorted(LINEARS)))
-def test_every_set_of_kernels_gives_the_bits_of_numpy(name, seed, rank, map_name):
-    adapter = loaded(seed, rank, (map_name,))
-    rows, columns = LINEARS[map_name]
+@given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 5))
+def test_every_set_of_kernels_gives_the_bits_of_numpy(name, seed, rank, vectors):
     rng = np.random.Generator(np.random.PCG64(seed))
-    x = rng.standard_normal((1, columns), np.float32)
-    y = rng.standard_normal((1, rows), np.float32)
-    a, b = adapter.factors[map_name]
-    low, found = np.zeros(b.shape[1], np.float32), y.copy()
-    own = kernels(name)
-    own.lower(
-        a.ctypes.data, 0, len(low), x.ctypes.data, columns, adapter.scale, low.ctypes.data
+    outer = loaded(seed, rank, ("layers.0.k",)).outer["layers.0.k"]
+    y = rng.standard_normal((vectors, 64), np.float32)
+    values, scales = quantize(rng.standard_normal((vectors, outer.rank), np.float32))
+    wanted = y + values @ outer.integers().T.astype(np.float32) * np.repeat(
+        outer.scales, 16
+    ) * scales[:, None]  # fmt: skip
+    values, found = values.astype(np.int8), y.copy()
+    sums = values.sum(1, dtype=np.int32)
+    low = native.Activations(
+        values.ctypes.data, outer.rank, scales.ctypes.data, sums.ctypes.data
     )  # fmt: skip
-    own.lift(b.ctypes.data, len(low), 1, rows // 16, low.ctypes.data, found.ctypes.data)
-    adapt([(Sequence(SHAPE, 16, adapter=adapter), [0])], map_name, x, y)
-    assert np.array_equal(found[:, 16:], y[:, 16:])
-    assert not np.array_equal(found[:, :16], y[:, :16])
+    kernels(name).lift(
+        native.factor(outer), 1, 3, ctypes.byref(low), vectors, found.ctypes.data, 64
+    )  # fmt: skip
+    assert np.array_equal(found[:, 16:48], wanted[:, 16:48])
+    assert np.array_equal(np.delete(found, np.s_[16:48], 1), np.delete(y, np.s_[16:48], 1))
 
 
-def test_ranks_that_no_kernel_takes_are_refused_in_c():
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [("b", "rank", -4), ("b", "rank", 3), ("b", "rank", 516), ("b", "first", -4),
+     ("b", "first", 4), ("a", "rows", 0), ("a", "rows", 8), ("a", "rows", 1552),
+     ("a", "columns", 128), ("a", "bits", 4)],
+)  # fmt: skip
+def test_ranks_that_no_kernel_takes_are_refused_in_c(part, field, value):
     one, adapter = model(), loaded(1, names=("layers.0.q",))
     one.use(adapter)
     one.logits([70])
     table = one._engine._adapters[adapter]
-    for rank in (-4, 3, 516):
-        table[0].rank = rank
-        with pytest.raises(ValueError, match="out of bounds"):
-            one.logits([70])
-    assert ctypes.sizeof(table) == 14 * 24
+    setattr(getattr(table[0], part)[0], field, value)
+    with pytest.raises(ValueError, match="out of bounds"):
+        one.logits([70])
 
 
 def test_the_command_goes_on_with_an_adapter(tmp_path, capsys):

@@ -259,37 +259,39 @@ static float nats(float *logits, int n, int target, uint8_t *first) {
   return (float)(log((double)sum_of(total)) + ((double)most - (double)logits[target]));
 }
 
-static void lower(const uint16_t *a, int from, int to, const float *x, int n, float scale,
-                  float *low) {
-  for (int r = from; r < to; r += RANKS) {
-    const uint16_t *at = a + (ptrdiff_t)r * n;
-    lanes acc[RANKS];
-    UNROLL for (int i = 0; i < RANKS; i++) acc[i] = all(0.0f);
-    for (int c = 0; c < n; c += 16) {
-      const lanes value = load(x + c);
-      __builtin_prefetch((const char *)at + AHEAD);
-      __builtin_prefetch((const char *)at + AHEAD + 64);
-      UNROLL for (int i = 0; i < RANKS; i++)
-        acc[i] = add(acc[i], times(load_half(at + i * 16), value));
-      at += RANKS * 16;
-    }
-    UNROLL for (int i = 0; i < RANKS; i++) low[r + i] = sum_of(acc[i]) * scale;
+/* `vectors` vectors of ranks with one group of rows of an adapter's second factor. */
+INLINE void lift_group(const int vectors, const factor *b, int g, const activations *low, int t,
+                       float *y, ptrdiff_t y_stride) {
+  const int count = b->rank / 4;
+  const uint8_t *codes = b->codes + (ptrdiff_t)g * b->rank * ROWS;
+  const int8_t *at = low->values + t * low->stride;
+  const lookup none = tables_of(8, NULL);
+  const lanes scale = all(b->scales[g]);
+  sums acc[MANY];
+  UNROLL for (int i = 0; i < vectors; i++) acc[i] = start(8, low->sums[t + i]);
+  for (int v = 0; v < count; v++) {
+    const block weights = vector_of(8, codes, v, &none);
+    UNROLL for (int i = 0; i < vectors; i++)
+      acc[i] = dot(8, acc[i], weights, at + i * low->stride + v * 4);
+  }
+  UNROLL for (int i = 0; i < vectors; i++) {
+    float *out = y + (t + i) * y_stride + (ptrdiff_t)g * ROWS;
+    const lanes found = times(times(whole(acc[i]), scale), all(low->scales[t + i]));
+    store(out, add(load(out), found));
   }
 }
 
-static void lift(const uint16_t *b, int rank, int from, int to, const float *low, float *y) {
+static void lift(const factor *b, int from, int to, const activations *low, int vectors, float *y,
+                 ptrdiff_t y_stride) {
   for (int g = from; g < to; g++) {
-    const uint16_t *at = b + (ptrdiff_t)g * rank * ROWS;
-    lanes acc = all(0.0f);
-    for (int r = 0; r < rank; r += RANKS) {
-      __builtin_prefetch((const char *)(at + r * ROWS) + AHEAD);
-      __builtin_prefetch((const char *)(at + r * ROWS) + AHEAD + 64);
-      UNROLL for (int i = 0; i < RANKS; i++)
-        acc = add(acc, times(load_half(at + (r + i) * ROWS), all(low[r + i])));
-    }
-    store(y + g * ROWS, add(load(y + g * ROWS), acc));
+    const uint8_t *next = b->codes + (ptrdiff_t)g * b->rank * ROWS + AHEAD;
+    for (int v = 0; v < b->rank / 4; v++) __builtin_prefetch(next + v * 64);
+    int t = 0;
+    for (; t + MANY <= vectors; t += MANY) lift_group(MANY, b, g, low, t, y, y_stride);
+    for (; t + SOME <= vectors; t += SOME) lift_group(SOME, b, g, low, t, y, y_stride);
+    for (; t < vectors; t++) lift_group(1, b, g, low, t, y, y_stride);
   }
 }
 
 const kernels KERNELS = {NAME, multiply, quantize, norm, turn, store_key, store_value,
-                         attend, gate, nats, lower, lift};
+                         attend, gate, nats, lift};

@@ -35,6 +35,14 @@ typedef struct {
   int32_t *sums;
 } activations;
 
+/* What an adapter multiplies `rank` whole numbers with to add to a map's outputs. */
+typedef struct {
+  int32_t rank;           /* a multiple of RANKS; 0: the map is left alone */
+  int32_t first;          /* where its ranks lie among those of all maps of one input */
+  const uint8_t *codes;   /* (rows / ROWS, rank / 4) vectors of ROWS times 4, signed */
+  const float *scales;    /* (rows / ROWS) */
+} factor;
+
 /* Queries of one key-value head over one sequence's cache. Limits do not fall. */
 typedef struct {
   int count, head, bits;             /* bits of a number in the cache: 16 or 8 */
@@ -64,12 +72,9 @@ typedef struct {
   void (*gate)(float *gate, const float *up, int n); /* gate = silu(gate) * up */
   /* -log softmax(logits)[target], and whether none is greater and none before is equal. */
   float (*nats)(float *logits, int n, int target, uint8_t *first);
-  /* low[r] = scale * sum of a[r] * x, for ranks from..to, both multiples of RANKS. `a` is
-   * (rank / RANKS, n / 16, RANKS, 16) in half precision. */
-  void (*lower)(const uint16_t *a, int from, int to, const float *x, int n, float scale,
-                float *low);
-  /* y[row] += sum of b * low, for groups of rows from..to. `b` is (rows / ROWS, rank, ROWS). */
-  void (*lift)(const uint16_t *b, int rank, int from, int to, const float *low, float *y);
+  /* y[t][row] += sum of factor * low, for groups of rows from..to. */
+  void (*lift)(const factor *b, int from, int to, const activations *low, int vectors, float *y,
+               ptrdiff_t y_stride);
 } kernels;
 
 /* The best set for this processor, or the one of that name; NULL if it cannot run here. */

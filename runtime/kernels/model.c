@@ -25,16 +25,19 @@ typedef struct {
   const layer *layer;
 } model;
 
-/* Linear maps of a layer, in their order; those that have one input stand together. */
-enum { Q, K, V, O, GATE, UP, DOWN, MAPS, NONE = MAPS };
-enum { TOGETHER = 3 };
+/* Linear maps of a layer, in their order, and the inputs that they have: of input i those from
+ * MAPS_OF[i] up to MAPS_OF[i + 1]. */
+enum { Q, K, V, O, GATE, UP, DOWN, MAPS };
+enum { TO_QKV, TO_O, TO_FFN, TO_DOWN, INPUTS, NO_INPUT = INPUTS };
+static const int MAPS_OF[INPUTS + 1] = {Q, O, GATE, DOWN, MAPS};
+enum { TOGETHER = 3, MAX_LOW = TOGETHER * MAX_RANK };
 
-/* What an adapter adds to one map: scale * B (A x). Rank 0: nothing. */
+/* What an adapter adds in a layer: B (A x). `a` has the ranks of all maps of an input, of 8 bits, and
+ * no rows where there are none. */
 typedef struct {
-  int32_t rank; /* a multiple of RANKS */
-  float scale;
-  const uint16_t *a, *b; /* as `lower` and `lift` of cider.h take them */
-} factors;
+  matrix a[INPUTS];
+  factor b[MAPS];
+} adapted;
 
 /* Tokens that one call takes. All arrays have `tokens` rows unless told otherwise. */
 typedef struct {
@@ -49,12 +52,19 @@ typedef struct {
   const int32_t *targets;              /* the token that follows each, or -1; or NULL */
   float *nats;
   uint8_t *first;                      /* whether the target was the likeliest */
-  /* For each token its adapter, (layers, MAPS), or NULL for none; or NULL if no token has one. */
-  const factors *const *adapters;
+  /* For each token its adapter, (layers), or NULL for none; or NULL if no token has one. */
+  const adapted *const *adapters;
 } job;
 
 /* Tokens whose logits are held at a time when they are only scored. */
 enum { SCORED = 48 };
+
+/* Tokens that are multiplied at a time, and outputs of all of them in groups of rows. */
+enum { CHUNK = 12, PIECE = 256 };
+
+/* Bytes of an adapter's factor that are fetched before it is its turn, and groups of rows of a matrix
+ * that are multiplied meanwhile. */
+enum { HEAD = 4096, LAST = 8 };
 
 typedef struct { int begin, count; } run; /* tokens that follow each other in one sequence */
 
@@ -64,7 +74,9 @@ typedef struct {
   pool *pool;
   int capacity, widest, hidden, queries, keys, positions;
   float *x, *q, *k, *v, *mixed, *gate, *up, *normed;
-  float *low;                          /* (capacity, TOGETHER, MAX_RANK): A x of the adapters */
+  float *low;                          /* a thread: (CHUNK, MAX_LOW), A x of the adapters */
+  activations lows[TOGETHER];          /* the same, quantized, of each map of an input */
+  activations *own_lows;               /* a thread: (TOGETHER), of one token */
   activations shared, *own;            /* quantized inputs: of all, and one a thread */
   float *scores;                       /* a thread: (MAX_QUERIES, positions) */
   float *scored;                       /* (SCORED, rows of the embedding) */
@@ -98,9 +110,14 @@ static void activations_free(activations *a) {
 void cider_engine_free(engine *e) {
   if (!e) return;
   activations_free(&e->shared);
-  if (e->own && e->pool)
-    for (int i = 0; i < pool_threads(e->pool); i++) activations_free(&e->own[i]);
+  for (int i = 0; i < TOGETHER; i++) activations_free(&e->lows[i]);
+  if (e->own && e->own_lows && e->pool) {
+    const int threads = pool_threads(e->pool);
+    for (int i = 0; i < threads; i++) activations_free(&e->own[i]);
+    for (int i = 0; i < threads * TOGETHER; i++) activations_free(&e->own_lows[i]);
+  }
   free(e->own);
+  free(e->own_lows);
   pool_free(e->pool);
   float *const arrays[] = {e->x, e->q, e->k, e->v, e->mixed, e->gate, e->up, e->normed, e->low,
                            e->scores, e->scored};
@@ -137,16 +154,22 @@ engine *cider_engine(const model *m, int threads, int capacity, int positions, c
   e->gate = room(n * (size_t)e->hidden, sizeof(float));
   e->up = room(n * (size_t)e->hidden, sizeof(float));
   e->normed = room((size_t)threads * (size_t)m->width, sizeof(float));
-  e->low = room(n * TOGETHER * MAX_RANK, sizeof(float));
+  e->low = room((size_t)threads * CHUNK * MAX_LOW, sizeof(float));
   e->scores = room((size_t)threads * MAX_QUERIES * (size_t)e->positions, sizeof(float));
   e->scored = room((size_t)SCORED * (size_t)m->embedding.rows, sizeof(float));
   e->runs = room(n, sizeof(run));
   e->target_rows = room(n, sizeof(int32_t));
   e->own = calloc((size_t)threads, sizeof *e->own);
+  e->own_lows = calloc((size_t)threads * TOGETHER, sizeof *e->own_lows);
   int good = e->kernels && e->pool && e->x && e->q && e->k && e->v && e->mixed && e->gate &&
-             e->up && e->normed && e->low && e->scores && e->scored && e->runs && e->target_rows && e->own &&
+             e->up && e->normed && e->low && e->scores && e->scored && e->runs &&
+             e->target_rows && e->own && e->own_lows &&
              activations_room(&e->shared, capacity, e->widest);
   for (int i = 0; good && i < threads; i++) good = activations_room(&e->own[i], 1, e->widest);
+  for (int i = 0; good && i < TOGETHER; i++)
+    good = activations_room(&e->lows[i], capacity, MAX_RANK);
+  for (int i = 0; good && i < threads * TOGETHER; i++)
+    good = activations_room(&e->own_lows[i], 1, MAX_RANK);
   if (!good) {
     cider_engine_free(e);
     return NULL;
@@ -162,6 +185,8 @@ static void share(int n, int thread, int threads, int *from, int *to) {
   *to = (int)((int64_t)n * (thread + 1) / threads);
 }
 
+typedef struct { int from, to; } range;
+
 /* What one thread carries through the phases. */
 typedef struct {
   engine *e;
@@ -172,50 +197,77 @@ typedef struct {
   int layer;
 } worker;
 
-/* What a token's adapter adds to a map of this layer, or NULL. */
-static const factors *adapter_of(const worker *w, int t, int map) {
-  const factors *const *all = w->job->adapters;
-  const factors *own = all && all[t] ? &all[t][w->layer * MAPS + map] : NULL;
-  return own && own->rank ? own : NULL;
+/* What a token's adapter adds to the maps of an input in this layer, or NULL. */
+static const adapted *adapter_of(const worker *w, int t, int input) {
+  const adapted *const *all = w->job->adapters;
+  const adapted *own = all && input != NO_INPUT && all[t] ? &all[t][w->layer] : NULL;
+  return own && own->a[input].rows ? own : NULL;
 }
 
-static float *low_of(const worker *w, int t, int map, int first) {
-  return w->e->low + ((ptrdiff_t)t * TOGETHER + (map - first)) * MAX_RANK;
+/* Tokens from `t` on, below `end`, that have the adapter of `t`. */
+static int alike(const worker *w, int t, int end) {
+  int next = t + 1;
+  while (next < end && w->job->adapters[next] == w->job->adapters[t]) next++;
+  return next - t;
 }
 
-/* A x of a token's adapter for the maps from..to that have this input. Of one token each thread does
- * some ranks; of many a thread does all for its own tokens. */
-static void reduce(worker *w, int t, const float *x, int n, int from, int to, int split) {
-  for (int map = from; map < to; map++) {
-    const factors *own = adapter_of(w, t, map);
+/* Some of `x`, from a token on. */
+static activations from_token(const activations *x, int t) {
+  return (activations){x->values + t * x->stride, x->stride, x->scales + t, x->sums + t};
+}
+
+/* Quantize A x of one token, for each map of an input by itself, as token `t` of `to`. */
+static void quantize_low(const worker *w, const adapted *own, int input, const float *low,
+                         activations *to, int t) {
+  const int first = MAPS_OF[input];
+  for (int map = first; map < MAPS_OF[input + 1]; map++) {
+    const factor *b = &own->b[map];
+    activations *x = &to[map - first];
+    float filled[MAX_RANK];
+    const int lanes = (b->rank + 15) / 16 * 16;
+    memcpy(filled, low + b->first, (size_t)b->rank * sizeof(float));
+    for (int i = b->rank; i < lanes; i++) filled[i] = 0;
+    w->k->quantize(filled, lanes, x->values + t * x->stride, &x->scales[t], &x->sums[t]);
+  }
+}
+
+/* What a thread is about to read, of a matrix that begins where nothing was read before. */
+static void fetch(const uint8_t *at, ptrdiff_t size) {
+  for (ptrdiff_t line = 0; line < size && line < HEAD; line += 64)
+    __builtin_prefetch(at + line, 0, 2);
+}
+
+static void fetch_inner(const adapted *own, int input) {
+  if (own) fetch(own->a[input].codes, (ptrdiff_t)own->a[input].rows * own->a[input].columns);
+}
+
+static void fetch_outer(const factor *b, range r) {
+  const ptrdiff_t group = (ptrdiff_t)b->rank * ROWS;
+  if (b->rank) fetch(b->codes + r.from * group, (r.to - r.from) * group);
+}
+
+/* A x of some tokens of many. */
+static void reduce(worker *w, const activations *x, int from, int to, int input) {
+  engine *e = w->e;
+  float *low = e->low + (ptrdiff_t)w->thread * CHUNK * MAX_LOW;
+  for (int t = from, count; t < to; t += count) {
+    count = alike(w, t, to - t > CHUNK ? t + CHUNK : to);
+    const adapted *own = adapter_of(w, t, input);
+    if (t + count < to) fetch_inner(adapter_of(w, t + count, input), input);
     if (!own) continue;
-    int begin = 0, end = own->rank / RANKS;
-    if (split) share(end, w->thread, w->threads, &begin, &end);
-    w->k->lower(own->a, begin * RANKS, end * RANKS, x, n, own->scale, low_of(w, t, map, from));
+    const matrix *a = &own->a[input];
+    const activations some = from_token(x, t);
+    w->k->multiply(a, 0, a->rows / ROWS, &some, count, low, a->rows, 0);
+    for (int i = 0; i < count; i++)
+      quantize_low(w, own, input, low + (ptrdiff_t)i * a->rows, e->lows, t + i);
   }
 }
 
-/* Add B (A x) to some groups of rows of a map's outputs. */
-static void expand(worker *w, int map, int first, int from, int to, float *out, int rows,
-                   int tokens) {
-  for (int t = 0; t < tokens; t++) {
-    const factors *own = adapter_of(w, t, map);
-    if (own)
-      w->k->lift(own->b, own->rank, from, to, low_of(w, t, map, first),
-                 out + (ptrdiff_t)t * rows);
-  }
-}
-
-/* Before A x of one token is used: each thread has computed some of it. */
-static void wait_for_low(worker *w, int tokens) {
-  if (w->job->adapters && tokens == 1) pool_barrier(w->e->pool);
-}
-
-/* Quantize rows of `from`, after a norm if there is one, for the maps first..last. One row is done by every thread for itself,
- * which costs less than to wait for another; of many each does its share. */
+/* Quantize rows of `from`, after a norm if there is one, for the maps of an input. One row is done
+ * by every thread for itself, which costs less than to wait for another; of many each does its share
+ * and what adapters make of it. */
 static const activations *prepare(worker *w, const float *from, ptrdiff_t stride, int n, int rows,
-                                  const int32_t *chosen, const float *norm_scale, int first,
-                                  int last) {
+                                  const int32_t *chosen, const float *norm_scale, int input) {
   engine *e = w->e;
   activations *to = rows == 1 ? &e->own[w->thread] : &e->shared;
   float *normed = e->normed + (ptrdiff_t)w->thread * w->m->width;
@@ -228,33 +280,131 @@ static const activations *prepare(worker *w, const float *from, ptrdiff_t stride
       x = normed;
     }
     w->k->quantize(x, n, to->values + t * to->stride, &to->scales[t], &to->sums[t]);
-    if (first != NONE) reduce(w, t, x, n, first, last + 1, rows == 1);
   }
-  if (rows != 1) pool_barrier(e->pool);
+  if (rows == 1) return to;
+  if (w->job->adapters && input != NO_INPUT) reduce(w, to, begin, end, input);
+  pool_barrier(e->pool);
   return to;
 }
 
-/* This thread's share of the rows of some matrices that have one input: maps from `first` on. */
-static void multiply(worker *w, int count, const matrix *const *matrices, float *const *outs,
-                     const activations *x, int vectors, int add, int first) {
-  int total = 0, from, to, before = 0;
-  for (int i = 0; i < count; i++) total += matrices[i]->rows / ROWS;
-  share(total, w->thread, w->threads, &from, &to);
-  for (int i = 0; i < count; i++) {
-    const int own = matrices[i]->rows / ROWS;
-    const int a = from > before ? from - before : 0, b = to < before + own ? to - before : own;
-    if (a < b) w->k->multiply(matrices[i], a, b, x, vectors, outs[i], matrices[i]->rows, add);
-    before += own;
+/* Matrices that have one input. Each thread takes some groups of their rows: the same of all if they
+ * are `paired`, else some of the matrices one after the other. */
+typedef struct {
+  int count, paired, add, input;
+  const matrix *w[TOGETHER];
+  float *out[TOGETHER];
+} products;
+
+/* A thread's share of parts of several groups, each of the same cost; what is before them counts. */
+static range share_of(int groups, int64_t cost, int64_t before, int64_t begin, int64_t end) {
+  const int64_t from = (begin - before + cost - 1) / cost, to = (end - before + cost - 1) / cost;
+  range r = {from < 0 ? 0 : from > groups ? groups : (int)from,
+             to < 0 ? 0 : to > groups ? groups : (int)to};
+  return r;
+}
+
+/* Deal out the bytes that are read, so that threads end together: `ranges` of the matrices, and of A
+ * of an adapter if there is one. */
+static range deal(const worker *w, const products *p, const adapted *own, range *ranges) {
+  const matrix *a = own ? &own->a[p->input] : NULL;
+  int64_t cost[TOGETHER + 1], before = 0, total = 0;
+  int groups[TOGETHER + 1];
+  cost[0] = a ? a->columns : 1;
+  groups[0] = a ? a->rows / ROWS : 0;
+  for (int i = 0; i < p->count; i++) {
+    cost[i + 1] = (int64_t)p->w[i]->columns * p->w[i]->bits / 8;
+    if (own) cost[i + 1] += own->b[MAPS_OF[p->input] + i].rank;
+    groups[i + 1] = p->w[i]->rows / ROWS;
   }
-  if (first == NONE || !w->job->adapters) return;
-  wait_for_low(w, vectors);
-  before = 0;
-  for (int i = 0; i < count; i++) {
-    const int own = matrices[i]->rows / ROWS;
-    const int a = from > before ? from - before : 0, b = to < before + own ? to - before : own;
-    if (a < b) expand(w, first + i, first, a, b, outs[i], matrices[i]->rows, vectors);
-    before += own;
+  int parts = p->count + 1;
+  if (p->paired)
+    for (; parts > 2; parts--) cost[1] += cost[parts - 1];
+  for (int i = 0; i < parts; i++) total += cost[i] * groups[i];
+  const int64_t begin = total * w->thread / w->threads, end = total * (w->thread + 1) / w->threads;
+  range first = {0, 0};
+  for (int i = 0; i < parts; i++) {
+    const range r = share_of(groups[i], cost[i], before, begin, end);
+    before += cost[i] * groups[i];
+    if (i == 0) first = r;
+    else ranges[i - 1] = r;
   }
+  for (int i = 1; p->paired && i < p->count; i++) ranges[i] = ranges[0];
+  return first;
+}
+
+/* Add what the adapters of some tokens give to some groups of rows. */
+static void expand(worker *w, const products *p, int i, range r, const activations *low, int from,
+                   int to) {
+  if (!w->job->adapters || p->input == NO_INPUT) return;
+  const int map = MAPS_OF[p->input] + i, rows = p->w[i]->rows;
+  for (int t = from, count; t < to; t += count) {
+    count = alike(w, t, to);
+    const adapted *own = adapter_of(w, t, p->input);
+    const adapted *next = t + count < to ? adapter_of(w, t + count, p->input) : NULL;
+    if (next) fetch_outer(&next->b[map], r);
+    if (!own || !own->b[map].rank) continue;
+    const activations some = from_token(&low[i], t);
+    w->k->lift(&own->b[map], r.from, r.to, &some, count, p->out[i] + (ptrdiff_t)t * rows, rows);
+  }
+}
+
+/* One token: A x is shared out like the matrices, and waited for when these are done. */
+static void multiply_one(worker *w, const products *p, const activations *x, range *ranges) {
+  const adapted *own = adapter_of(w, 0, p->input);
+  const range first = deal(w, p, own, ranges);
+  unsigned ticket = 0;
+  if (own) {
+    if (first.from < first.to)
+      w->k->multiply(&own->a[p->input], first.from, first.to, x, 1, w->e->low, 0, 0);
+    ticket = pool_arrive(w->e->pool);
+  }
+  for (int i = 0; i < p->count; i++) {
+    range r = ranges[i];
+    if (own && i == p->count - 1) {
+      const range before = {r.from, r.to - LAST > r.from ? r.to - LAST : r.from};
+      if (before.from < before.to)
+        w->k->multiply(p->w[i], before.from, before.to, x, 1, p->out[i], 0, p->add);
+      for (int j = 0; j < p->count; j++)
+        fetch_outer(&own->b[MAPS_OF[p->input] + j], ranges[j]);
+      r.from = before.to;
+    }
+    if (r.from < r.to) w->k->multiply(p->w[i], r.from, r.to, x, 1, p->out[i], 0, p->add);
+  }
+  if (!own) return;
+  pool_wait(w->e->pool, ticket);
+  if (p->input + 1 < INPUTS && !w->thread) fetch_inner(own, p->input + 1);
+  activations *low = w->e->own_lows + w->thread * TOGETHER;
+  quantize_low(w, own, p->input, w->e->low, low, 0);
+  for (int i = 0; i < p->count; i++) expand(w, p, i, ranges[i], low, 0, 1);
+}
+
+/* Many tokens, in pieces of which inputs and outputs stay in the nearest cache. */
+static void multiply_many(worker *w, const products *p, int i, range all, const activations *x,
+                             int vectors) {
+  const int rows = p->w[i]->rows, chunk = vectors < CHUNK ? vectors : CHUNK;
+  const int step = PIECE / chunk;
+  for (int g = all.from; g < all.to; g += step) {
+    const range r = {g, g + step < all.to ? g + step : all.to};
+    for (int t = 0; t < vectors; t += CHUNK) {
+      const int count = vectors - t < CHUNK ? vectors - t : CHUNK;
+      const activations some = from_token(x, t);
+      w->k->multiply(p->w[i], r.from, r.to, &some, count, p->out[i] + (ptrdiff_t)t * rows, rows,
+                     p->add);
+      expand(w, p, i, r, w->e->lows, t, t + count);
+    }
+  }
+}
+
+/* This thread's share of some products; which groups of rows of the last matrix it did. */
+static range multiply(worker *w, const products *p, const activations *x, int vectors) {
+  range ranges[TOGETHER];
+  if (vectors == 1) {
+    multiply_one(w, p, x, ranges);
+    return ranges[p->count - 1];
+  }
+  deal(w, p, NULL, ranges);
+  for (int i = 0; i < p->count; i++) multiply_many(w, p, i, ranges[i], x, vectors);
+  return ranges[p->count - 1];
 }
 
 /* Keys and values of one token and one key-value head into the cache, and its queries turned. */
@@ -304,10 +454,9 @@ static void attend(worker *w, const layer *l, size_t place, run tokens, int kv) 
 static void attention_block(worker *w, const layer *l, size_t place) {
   engine *e = w->e;
   const int tokens = w->job->tokens, width = w->m->width, queries = l->heads * w->m->head;
-  const activations *x = prepare(w, e->x, width, width, tokens, NULL, l->attention_norm, Q, V);
-  const matrix *const inputs[] = {&l->q, &l->k, &l->v};
-  float *const outs[] = {e->q, e->k, e->v};
-  multiply(w, 3, inputs, outs, x, tokens, 0, Q);
+  const activations *x = prepare(w, e->x, width, width, tokens, NULL, l->attention_norm, TO_QKV);
+  const products inputs = {3, 0, 0, TO_QKV, {&l->q, &l->k, &l->v}, {e->q, e->k, e->v}};
+  multiply(w, &inputs, x, tokens);
   pool_barrier(e->pool);
   /* Units are dealt out in turn: later ones see more keys. */
   for (int u = w->thread; u < tokens * l->kv_heads; u += w->threads)
@@ -316,35 +465,26 @@ static void attention_block(worker *w, const layer *l, size_t place) {
   for (int u = w->thread; u < e->run_count * l->kv_heads; u += w->threads)
     attend(w, l, place, e->runs[u / l->kv_heads], u % l->kv_heads);
   pool_barrier(e->pool);
-  x = prepare(w, e->mixed, queries, queries, tokens, NULL, NULL, O, O);
-  const matrix *const output[] = {&l->o};
-  multiply(w, 1, output, &e->x, x, tokens, 1, O);
+  x = prepare(w, e->mixed, queries, queries, tokens, NULL, NULL, TO_O);
+  const products output = {1, 0, 1, TO_O, {&l->o}, {e->x}};
+  multiply(w, &output, x, tokens);
   pool_barrier(e->pool);
 }
 
 static void ffn_block(worker *w, const layer *l) {
   engine *e = w->e;
   const int tokens = w->job->tokens, width = w->m->width;
-  const activations *x = prepare(w, e->x, width, width, tokens, NULL, l->ffn_norm, GATE, UP);
-  int from, to;
-  share(l->hidden / ROWS, w->thread, w->threads, &from, &to);
-  if (from < to) {
-    w->k->multiply(&l->gate, from, to, x, tokens, e->gate, l->hidden, 0);
-    w->k->multiply(&l->up, from, to, x, tokens, e->up, l->hidden, 0);
-  }
-  wait_for_low(w, tokens);
-  if (from < to) {
-    expand(w, GATE, GATE, from, to, e->gate, l->hidden, tokens);
-    expand(w, UP, GATE, from, to, e->up, l->hidden, tokens);
-    for (int t = 0; t < tokens; t++) {
-      const ptrdiff_t at = (ptrdiff_t)t * l->hidden + from * ROWS;
-      w->k->gate(e->gate + at, e->up + at, (to - from) * ROWS);
-    }
+  const activations *x = prepare(w, e->x, width, width, tokens, NULL, l->ffn_norm, TO_FFN);
+  const products inputs = {2, 1, 0, TO_FFN, {&l->gate, &l->up}, {e->gate, e->up}};
+  const range r = multiply(w, &inputs, x, tokens);
+  for (int t = 0; t < tokens; t++) {
+    const ptrdiff_t at = (ptrdiff_t)t * l->hidden + r.from * ROWS;
+    w->k->gate(e->gate + at, e->up + at, (r.to - r.from) * ROWS);
   }
   pool_barrier(e->pool);
-  x = prepare(w, e->gate, l->hidden, l->hidden, tokens, NULL, NULL, DOWN, DOWN);
-  const matrix *const output[] = {&l->down};
-  multiply(w, 1, output, &e->x, x, tokens, 1, DOWN);
+  x = prepare(w, e->gate, l->hidden, l->hidden, tokens, NULL, NULL, TO_DOWN);
+  const products output = {1, 0, 1, TO_DOWN, {&l->down}, {e->x}};
+  multiply(w, &output, x, tokens);
   pool_barrier(e->pool);
 }
 
@@ -363,9 +503,9 @@ static void embed(worker *w) {
 /* Logits of chosen tokens to `out`; threads have written theirs when this returns. */
 static void output(worker *w, const int32_t *rows, int count, float *out) {
   const int width = w->m->width;
-  const activations *x = prepare(w, w->e->x, width, width, count, rows, w->m->norm, NONE, NONE);
-  const matrix *const embedding[] = {&w->m->embedding};
-  multiply(w, 1, embedding, &out, x, count, 0, NONE);
+  const activations *x = prepare(w, w->e->x, width, width, count, rows, w->m->norm, NO_INPUT);
+  const products logits = {1, 0, 0, NO_INPUT, {&w->m->embedding}, {out}};
+  multiply(w, &logits, x, count);
   pool_barrier(w->e->pool);
 }
 
@@ -418,14 +558,27 @@ static void find_runs(engine *e, const job *job) {
   }
 }
 
-static int fits(const model *m, const factors *adapter) {
-  for (int i = 0; adapter && i < m->layers * MAPS; i++)
-    if (adapter[i].rank < 0 || adapter[i].rank > MAX_RANK || adapter[i].rank % RANKS) return 0;
+/* Whether all that is read of an adapter, and written, lies where there is room for it. */
+static int fits(const model *m, const adapted *adapter) {
+  for (int n = 0; adapter && n < m->layers; n++) {
+    const layer *l = &m->layer[n];
+    const int columns[INPUTS] = {m->width, l->heads * m->head, m->width, l->hidden};
+    for (int i = 0; i < INPUTS; i++) {
+      const matrix *a = &adapter[n].a[i];
+      if (a->rows < 0 || a->rows > MAX_LOW || a->rows % ROWS) return 0;
+      if (a->rows && (a->columns != columns[i] || a->bits != 8)) return 0;
+      for (int map = MAPS_OF[i]; map < MAPS_OF[i + 1]; map++) {
+        const factor *b = &adapter[n].b[map];
+        if (b->rank < 0 || b->rank > MAX_RANK || b->rank % RANKS) return 0;
+        if (b->first < 0 || b->first > a->rows - b->rank) return 0;
+      }
+    }
+  }
   return 1;
 }
 
 /* Take tokens through the model. Returns 0, or 1 if the job does not fit: too many tokens, a token,
- * a position or an adapter's rank out of bounds. Tokens of one sequence stand in order, next to
+ * a position or an adapter's ranks out of bounds. Tokens of one sequence stand in order, next to
  * each other. */
 int cider_forward(engine *e, const job *job) {
   if (job->tokens < 1 || job->tokens > e->capacity || job->outputs < 0 ||
@@ -434,7 +587,9 @@ int cider_forward(engine *e, const job *job) {
   for (int t = 0; t < job->tokens; t++) {
     if (job->ids[t] < 0 || job->ids[t] >= e->model->vocabulary) return 1;
     if (job->positions[t] < 0 || job->positions[t] >= e->positions) return 1;
-    if (job->adapters && !fits(e->model, job->adapters[t])) return 1;
+    if (job->adapters && (!t || job->adapters[t] != job->adapters[t - 1]) &&
+        !fits(e->model, job->adapters[t]))
+      return 1;
   }
   for (int i = 0; i < job->outputs; i++)
     if (job->output_rows[i] < 0 || job->output_rows[i] >= job->tokens) return 1;

@@ -71,16 +71,21 @@ static void gate_end(gate *g) {
   pthread_cond_destroy(&g->changed);
 }
 
-void pool_barrier(pool *p) {
-  if (p->threads == 1) return;
+unsigned pool_arrive(pool *p) {
+  if (p->threads == 1) return 0;
   const unsigned seen = __atomic_load_n(&p->turn.count, __ATOMIC_ACQUIRE);
   if (__atomic_add_fetch(&p->arrived, 1, __ATOMIC_ACQ_REL) == p->threads) {
     __atomic_store_n(&p->arrived, 0, __ATOMIC_RELAXED);
     gate_open(&p->turn);
-  } else {
-    gate_wait(&p->turn, seen);
   }
+  return seen;
 }
+
+void pool_wait(pool *p, unsigned ticket) {
+  if (p->threads > 1) gate_wait(&p->turn, ticket);
+}
+
+void pool_barrier(pool *p) { pool_wait(p, pool_arrive(p)); }
 
 static void *member_main(void *given) {
   const struct member *self = given;

@@ -12,6 +12,11 @@ int pool_threads(const pool *p);
 /* Call work(argument, 0 .. threads - 1), the first in the caller; returns when all are done. */
 void pool_run(pool *p, void (*work)(void *, int), void *argument);
 
+/* Within work, a barrier in two parts, for what can be done in between: the first says that a thread
+ * has come, the second waits for all. No other barrier may lie between them. */
+unsigned pool_arrive(pool *p);
+void pool_wait(pool *p, unsigned ticket);
+
 /* Within work: go on when all threads have come here. */
 void pool_barrier(pool *p);
 

@@ -1,0 +1,163 @@
+"""Requests from a file, each with an adapter of its own, through the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models_here import SHAPE, a_model
+from test_adapters import drawn
+
+from pipelines.cli import main
+from pipelines.inputs_error import InputError
+from pipelines.requests import read_requests
+from runtime.adapter_files import write_adapter
+from runtime.adapters import load_adapter
+from runtime.file import read
+from runtime.model import Model
+from runtime.sampling import Sampling
+
+ROWS = [
+    {"prompt": "The tide", "adapter": "a", "id": 7},
+    {"prompt": "Grüße aus", "adapter": "b"},
+    {"prompt": "def f(x):", "adapter": None},
+    {"prompt": "The tide", "adapter": "c"},
+    {"prompt": "The tide", "adapter": "a"},
+    {"prompt": "The tide"},
+    {"prompt": "The boats", "adapter": "b"},
+]
+SEEDS = {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    found = tmp_path_factory.mktemp("requests")
+    for name, seed in SEEDS.items():
+        own = drawn(seed)
+        write_adapter(str(found / "adapters" / name), own.factors, own.base, alpha=20)
+    (found / "adapters" / "README").write_text("no adapter")
+    (found / "requests.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
+    return found
+
+
+def run(capsys, folder, *options, rows=None):
+    """Exit code, rows of standard output, lines of standard error."""
+    path = folder / "requests.jsonl"
+    if rows is not None:
+        path = folder / "others.jsonl"
+        path.write_text("\n".join(rows))
+    command = ["generate", "--model", a_model(), "--requests", str(path), "--tokens", "6",
+               "--adapters", str(folder / "adapters"), *map(str, options)]  # fmt: skip
+    code = main(command)
+    out, err = capsys.readouterr()
+    return code, [json.loads(line) for line in out.splitlines()], err.splitlines()
+
+
+def size() -> int:
+    return load_adapter(drawn(1), SHAPE).nbytes
+
+
+def test_each_request_is_answered_with_its_own_adapter(folder, capsys):
+    """The store holds two of three adapters; a batch needs two at most."""
+    greedy, one = Sampling(temperature=0), Model.load(a_model(), context=256)
+    adapters = {name: one.adapter(str(folder / "adapters" / name)) for name in SEEDS}
+    memory = ("--adapter-memory", 2 * size() + 100, "--temperature", 0)
+    code, rows, told = run(capsys, folder, "--batch", 2, *memory)
+    assert code == 0
+    assert [{k: v for k, v in row.items() if k not in ("text", "end")} for row in rows] == ROWS
+    assert {row["end"] for row in rows} <= {"length", "eos"}
+    for row in rows:
+        own = adapters.get(row.get("adapter"))
+        wanted = one.complete([row["prompt"]], tokens=6, sampling=greedy, adapters=[own])
+        assert [row["text"]] == wanted
+    assert len({row["text"] for row in rows if row["prompt"] == "The tide"}) == 3
+    # a, b; c for a, the one used longest ago; a for b; b for c.
+    assert told == [
+        f"adapters: 5 uses, 0 hits, 5 misses, 3 evictions; {2 * size()} of {2 * size() + 100} "
+        "bytes",
+        "read from disk with room for 2 of the largest: least recently used 5, Belady's optimum "
+        "4, grouped by adapter 3",
+    ]
+    code, same, told = run(capsys, folder, "--batch", 3, "--by-adapter", *memory)
+    assert same == rows
+    assert told[0].startswith("adapters: 4 uses, 1 hits, 3 misses, 1 evictions")
+
+
+def test_what_is_drawn_depends_on_the_request_alone(folder, capsys):
+    _, rows, _ = run(capsys, folder, "--batch", 7, "--seed", 3)
+    for options in (("--batch", 2), ("--batch", 1, "--by-adapter"), ("--threads", 1)):
+        assert run(capsys, folder, "--seed", 3, *options)[1] == rows
+    assert run(capsys, folder, "--seed", 4)[1] != rows
+
+
+def test_what_a_batch_needs_is_not_dropped_for_what_it_needs_as_well(folder, capsys):
+    rows = [json.dumps({"prompt": "x", "adapter": name}) for name in "abca"]
+    memory = ("--adapter-memory", 2 * size())
+    told = run(capsys, folder, "--batch", 2, *memory, rows=rows)[2]
+    # a and b; then a is there, and c takes the place of b though a was used longer ago.
+    assert told[0].startswith("adapters: 4 uses, 1 hits, 3 misses, 1 evictions")
+
+
+def test_without_adapters_nothing_is_told_of_them(folder, capsys):
+    assert run(capsys, folder, rows=['{"prompt": "x"}'])[2] == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "says"),
+    [
+        (['{"prompt": "x"}', "", '{"prompt": "x", "adapter": "d"}'], [],
+         "others.jsonl:3: no adapter 'd'; there are a, b, c"),
+        (['{"prompt": "x", "adapter": "../adapters/a"}'], [], "others.jsonl:1: no adapter '../"),
+        (['{"prompt": "x", "adapter": 3}'], [], "others.jsonl:1: adapter is 3"),
+        (["{"], [], "others.jsonl:1: no JSON"),
+        (['{"text": "x"}'], [], "others.jsonl:1: a request is an object with a text as its"),
+        (['{"prompt": "x", "end": 1}'], [], "others.jsonl:1: the field 'end'"),
+        (['{"prompt": ""}'], [], "others.jsonl:1: a prompt of 0 tokens"),
+        ([""], [], "others.jsonl has no request"),
+        (None, ["--batch", "0"], "--batch is 0; it must be from 1 to 256"),
+        (None, ["--adapter-memory", "much"], "--adapter-memory is 'much'"),
+        (None, ["--adapter-memory", "100k", "--batch", "4"],
+         "requests.jsonl:1 and what is in its batch: 'c' takes"),
+        (None, ["--prompt", "x"], "leave out --prompt and --adapter"),
+        (None, ["--adapters", "/no"], "/no cannot be read: No such file"),
+        (None, ["--top-p", "2"], "top_p"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_answered_is_one_line_before_any_answer(folder, capsys, rows, options, says):
+    code, out, err = run(capsys, folder, *options, rows=rows)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert says in err[0]
+
+
+def test_an_adapter_of_another_base_is_named_with_its_request(folder, capsys, tmp_path):
+    own = drawn(1)
+    write_adapter(str(tmp_path / "other"), own.factors, "cd" * 32)
+    write_adapter(str(tmp_path / "mine"), own.factors, read(a_model()).digest)
+    rows = [json.dumps({"prompt": "x", "adapter": name}) for name in ("mine", "other")]
+    code, out, err = run(capsys, folder, "--adapters", tmp_path, rows=rows)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "others.jsonl:2: the adapter in" in err[0]
+    assert "is for the base cdcdcdcdcdcdcdcd" in err[0]
+
+
+def test_options_of_requests_alone_are_refused_without_them(capsys):
+    command = ["generate", "--model", a_model(), "--prompt", "x", "--adapters", "y"]
+    assert main(command) == 2
+    assert "--adapters and --by-adapter are for --requests" in capsys.readouterr().err
+
+
+@given(st.text())
+def test_any_text_is_requests_or_an_error_that_names_the_line(text):
+    said = "file"
+    with contextlib.suppress(InputError):
+        try:
+            assert read_requests(io.StringIO(text), "file")
+        except InputError as error:
+            said = str(error)
+            raise
+    assert said.startswith("file")
