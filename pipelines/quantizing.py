@@ -28,12 +28,13 @@ from runtime.model import Model as RuntimeModel
 from runtime.palette import WIDTHS, Palette, RowInt8, quantize_rows
 from runtime.shape import Shape, matrices
 from tokenizer.reader import Batch
+from tokenizer.windows import Scored
 from trainer import recover, tune_tables
 from trainer.bits import Judgement, Text, judge
 from trainer.distill import Student, distill
 from trainer.model import linear_names
 from trainer.model_files import Model
-from trainer.scoring import Ids, Scored, Scorer
+from trainer.scoring import Ids, Scorer
 from trainer.sensitivity import Calibration, Lost, sensitivity
 from trainer.shape import Shape as TrainedShape
 from trainer.stages import Stage
@@ -351,10 +352,9 @@ class Judge:
         def scores(
             sequences: Sequence[Ids], seen: Callable[[int], None] | None = None
         ) -> list[Scored]:
-            found = []
+            found: list[Scored] = []
             for ids in sequences:
-                own = model.score_ids([ids.tolist()], window=self._length)[0]
-                found.append(Scored(own.nats, own.first))
+                found += model.score_ids([ids.tolist()], window=self._length)
                 if seen is not None:
                     seen(len(ids))
             return found

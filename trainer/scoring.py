@@ -8,7 +8,6 @@ there is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.packing import pack
+from tokenizer.windows import Scored, overlapping
 from trainer.loss import from_chunks, logits_of, next_tokens, to_chunks
 from trainer.model import Params, Windows, hidden_states
 from trainer.shape import Shape
@@ -26,15 +26,6 @@ Array = jax.Array
 Ids = NDArray[Any]
 ROWS_TOKENS = 2048
 """Tokens that are scored at a time."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A text's nats by token, from its second on: (tokens - 1,), and where the model's own choice
-    was the token: (tokens - 1,)."""
-
-    nats: NDArray[np.float32]
-    first: NDArray[np.bool_]
 
 
 class Scorer:
@@ -111,21 +102,6 @@ class Scorer:
                 positions[row, cut] = np.arange(end - start)
                 place += end - start
         return Windows(*(jnp.asarray(a) for a in (tokens, segments, positions)))
-
-
-def overlapping(tokens: int, length: int) -> Iterator[tuple[int, int, int]]:
-    """(start, end, the first place whose prediction counts) of each piece of a text.
-
-    Each place but the last predicts the token behind it, and counts in one piece.
-    """
-    # A piece whose first half and one place more were the whole window would never get further.
-    before = min(length // 2, length - 2)
-    counted = 0
-    while counted < tokens - 1:
-        start = max(0, counted - before)
-        end = min(tokens, start + length)
-        yield start, end, counted
-        counted = end - 1
 
 
 def _token_nats(params: Params, windows: Windows, shape: Shape) -> tuple[Array, Array]:
