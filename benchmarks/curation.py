@@ -32,6 +32,7 @@ from statistics import mean, stdev
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import pipelines.quiet  # noqa: E402, F401 - before Beam is imported
+from filters.document import Document  # noqa: E402
 
 ARMS = ("curated", "uncurated")
 PIECES, LENGTH, HELD_OUT = "8192", "512", "0.05"
@@ -60,10 +61,8 @@ def run(*words: str) -> None:
         sys.exit(code)
 
 
-def visible_texts(folder: Path) -> Iterator[dict[str, str]]:
-    """Every page's visible text and address: HTML without markup, plain text as it is."""
-    from trafilatura import html2txt
-
+def pages(folder: Path) -> Iterator[Document]:
+    """Every page of the crawl, as it was fetched."""
     from pipelines.sources.records import read_records
 
     for path in sorted(folder.glob("crawl/*.warc.gz")):
@@ -72,10 +71,23 @@ def visible_texts(folder: Path) -> Iterator[dict[str, str]]:
                 "warc", handle, name=path.name, source="crawl",
                 identify=lambda n: f"{n:032x}", options={},
             ):  # fmt: skip
-                html = getattr(record, "html", "")
-                text = html2txt(html) if html else getattr(record, "text", "")
-                if text:
-                    yield {"url": record.url, "text": text}
+                if isinstance(record, Document):
+                    yield record
+
+
+def visible_text(page: Document) -> str:
+    """What a reader sees of a page: HTML without markup, plain text as it is."""
+    from trafilatura import html2txt
+
+    return str(html2txt(page.html)) if page.html else page.text
+
+
+def visible_texts(folder: Path) -> Iterator[dict[str, str]]:
+    """Every page's visible text and address."""
+    for page in pages(folder):
+        text = visible_text(page)
+        if text:
+            yield {"url": page.url, "text": text}
 
 
 def set_aside(shards: Path) -> set[str]:

@@ -10,7 +10,8 @@ as many bytes as ever they may have, of which the library reads as many as it kn
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_bool, c_char_p, c_float, c_int32, c_uint32, c_void_p
+from collections.abc import Sequence
+from ctypes import POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class _Parameters(ctypes.Structure):
 class _Batch(ctypes.Structure):
     _fields_ = (
         ("n_tokens", c_int32), ("token", POINTER(c_int32)), ("embd", c_void_p), ("pos", c_void_p),
-        ("n_seq_id", c_void_p), ("seq_id", c_void_p), ("logits", c_void_p),
+        ("n_seq_id", c_void_p), ("seq_id", c_void_p), ("logits", POINTER(c_int8)),
     )  # fmt: skip
 
 
@@ -60,6 +61,8 @@ class LlamaCpp:
         self.lib.llama_decode.argtypes = [c_void_p, _Batch]
         self.lib.llama_get_logits_ith.argtypes = [c_void_p, c_int32]
         self.lib.llama_get_logits_ith.restype = POINTER(c_float)
+        self.lib.llama_get_logits.argtypes = [c_void_p]
+        self.lib.llama_get_logits.restype = POINTER(c_float)
         self.lib.llama_set_n_threads.argtypes = [c_void_p, c_int32, c_int32]
         self.lib.llama_get_memory.argtypes = [c_void_p]
         self.lib.llama_get_memory.restype = c_void_p
@@ -97,6 +100,19 @@ class LlamaModel:
         tokens = (c_int32 * len(ids))(*ids)
         if self.lib.llama_decode(self._context, self.lib.llama_batch_get_one(tokens, len(ids))):
             raise RuntimeError("llama.cpp cannot decode")
+
+    def each(self, ids: Sequence[int], first: int, vocabulary: int) -> NDArray[np.float32]:
+        """Logits of a text of its own, of what follows the places from ``first`` on, but for the
+        last: (places, vocabulary). They last until the next call."""
+        self.forget()
+        count = len(ids)
+        tokens = (c_int32 * count)(*ids)
+        wanted = (c_int8 * count)(*(int(first <= place < count - 1) for place in range(count)))
+        batch = _Batch(count, tokens, None, None, None, None, wanted)
+        if self.lib.llama_decode(self._context, batch):
+            raise RuntimeError("llama.cpp cannot decode")
+        found = self.lib.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(found, (count - 1 - first, vocabulary))
 
     def logits(self, vocabulary: int) -> NDArray[np.float32]:
         """Of the last token."""

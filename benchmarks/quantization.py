@@ -82,7 +82,6 @@ def ours(
     bits, size = contents.bits_per_weight(), os.path.getsize(path)
     table.add(f"{settings.bits:g}", bits, size, quantizing.dequantized(model, weights))
     stream = quantizing.Stream(arguments.shards, model, arguments.length, settings)
-    stream.calibration()
     begun = time.process_time()
     tuned = quantizing.tune(model, weights, stream, settings, bar)
     print(f"  tables: {time.process_time() - begun:.0f} s of processor time", file=sys.stderr)
@@ -93,7 +92,6 @@ def ours(
     for rank in arguments.ranks:
         own = replace(settings, rank=rank)
         stream = quantizing.Stream(arguments.shards, model, arguments.length, own)
-        stream.calibration()
         begun = time.process_time()
         factors = quantizing.recovery(model, tuned, stream, own, bar)
         print(f"  adapter: {time.process_time() - begun:.0f} s", file=sys.stderr)

@@ -42,7 +42,6 @@ from tokenizers_here import small_tokenizer  # noqa: E402
 
 from runtime.cache import Sequence  # noqa: E402
 from runtime.file import Contents, read, write  # noqa: E402
-from runtime.layout import unpack  # noqa: E402
 from runtime.native import NativeEngine  # noqa: E402
 from runtime.shape import Layer, Shape, matrices  # noqa: E402
 from tokenizer import model_proto  # noqa: E402
@@ -75,20 +74,11 @@ def make(path: str) -> Contents:
 
 def export(contents: Contents, folder: str, library: Any) -> dict[str, str]:
     """The same weights as llama.cpp's files, by kind."""
+    from pipelines.exporting import dequantized
     from trainer.export_gguf import export_gguf
-    from trainer.model_files import Model
-    from trainer.shape import Layer as TrainerLayer
-    from trainer.shape import Shape as TrainerShape
 
-    params: dict[str, Any] = dict(contents.vectors)
-    for name, packed in contents.matrices.items():
-        weights = unpack(packed).dequantized()
-        params[name] = weights if name == "embedding" else weights.T
-    fields = SHAPE.to_dict()
-    layers = tuple(TrainerLayer(**layer) for layer in fields.pop("layers"))
-    plain = Model(params, TrainerShape(layers=layers, **fields), contents.tokenizer, {})
     source = os.path.join(folder, "f16.gguf")
-    export_gguf(plain, source, "f16")
+    export_gguf(dequantized(contents), source, "f16")
     found = {}
     for kind in KINDS:
         found[kind] = os.path.join(folder, f"{kind}.gguf")

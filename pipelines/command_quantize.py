@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pipelines.amounts import parse_amount, parse_count
@@ -89,6 +86,7 @@ def perform(arguments: argparse.Namespace) -> int:
 
 def _quantize(arguments: argparse.Namespace) -> int:
     from pipelines import quantizing
+    from pipelines.quantize_run import Run
     from trainer.model_files import find_model, load_model
 
     folder = find_model(arguments.model)
@@ -103,155 +101,13 @@ def _quantize(arguments: argparse.Namespace) -> int:
     for note in stream.notes:
         say(note)
     judge = _judge(arguments, model, shards.length)
-    run = _Run(model, settings, stream, judge, folder, target)
-    run.perform()
-    print("\n".join(run.report.lines()))
+    report = Run(model, settings, stream, judge, folder, target, say, bar).perform()
+    print("\n".join(report.lines()))
     print(f"model    {target}")
     if settings.recover_tokens:
         print(f"adapter  {beside(target, 'recovery')}")
-    print(f"report   {beside(target, 'quantize.json')}")
+    print(f"report   {beside(target, 'quantize.json')} and {beside(target, 'quantize.png')}")
     return 0
-
-
-class _Run:
-    """One model on its way, and the report as it grows."""
-
-    def __init__(
-        self, model: Any, settings: Any, stream: Any, judge: Any, folder: str, target: str
-    ) -> None:
-        from pipelines.quantize_report import Report
-        from trainer.model_files import WEIGHTS
-
-        self.model, self.settings, self.stream, self._judge = model, settings, stream, judge
-        self.target = target
-        self.report = Report()
-        self._seconds: dict[str, float] = {}
-        self._float_bytes = os.path.getsize(os.path.join(folder, WEIGHTS))
-
-    def perform(self) -> None:
-        """All steps in their order; the file is written when it holds what was tuned."""
-        from dataclasses import asdict
-
-        from pipelines import quantizing
-        from runtime.palette import Palette
-
-        model, settings = self.model, self.settings
-        self._add("float", 32.0, self._float_bytes, dict(model.params))
-        weights, lost = self._quantized()
-        if settings.tune_tokens:
-            # A file of what is not tuned is as large, but for nothing.
-            untuned = quantizing.dequantized(model, weights)
-            with self._timed("tuning"):
-                tuned = quantizing.tune(model, weights, self.stream, settings, self._bar)
-        else:
-            untuned, tuned = None, weights
-        contents = quantizing.write_model(
-            self.target, model, tuned,
-            {
-                "model": model.card["weights_sha256"],
-                "data": self.stream.identity,
-                "quantized": asdict(settings),
-            },
-        )  # fmt: skip
-        size, mean = os.path.getsize(self.target), contents.bits_per_weight()
-        if untuned is not None:
-            self._add("quantized", mean, size, untuned)
-        stored = quantizing.dequantized(model, tuned)
-        self._add("tables tuned" if untuned is not None else "quantized", mean, size, stored)
-        if self._judge is not None:
-            with self._timed("judging"):
-                self._told("in the runtime", mean, size, self._judge.in_runtime(self.target))
-        self._tell_matrices(contents, lost, {
-            name: own.bits if isinstance(own, Palette) else 8 for name, own in tuned.items()
-        })  # fmt: skip
-        if settings.recover_tokens:
-            self._recover(tuned, contents.digest, mean, size)
-        self.report.facts = {
-            "model": model.card["weights_sha256"],
-            "base": contents.digest,
-            "data": self.stream.identity,
-            "settings": asdict(settings),
-        }
-        self.report.measured = {"seconds": self._seconds}
-        self.report.write(beside(self.target, "quantize.json"))
-
-    def _quantized(self) -> tuple[Any, Any]:
-        """All matrices as they are first quantized, and what is lost by each."""
-        from pipelines import quantizing
-        from trainer.sensitivity import Calibration
-
-        model, settings = self.model, self.settings
-        embedding = quantizing.embedding_of(model)
-        with self._timed("measuring"):
-            calibration = Calibration(model.params, model.shape, self.stream.calibration())
-            if settings.bits is None:
-                weights = quantizing.by_rows(model)
-                lost = {
-                    name: calibration.lost({name: own.dequantized().T})
-                    for name, own in weights.items()
-                }
-            else:
-                measured = quantizing.measure(model, calibration, settings.importance, self._bar)
-                chosen = measured.chosen(settings.bits)
-                weights = dict(chosen)
-                lost = {name: measured.lost[name][own.bits] for name, own in chosen.items()}
-            lost["embedding"] = calibration.lost({"embedding": embedding.dequantized()})
-        return {"embedding": embedding, **weights}, lost
-
-    def _recover(self, weights: Any, base: str, mean: float, size: int) -> None:
-        from pipelines import quantizing
-        from trainer.recover import merged
-
-        with self._timed("recovery"):
-            factors = quantizing.recovery(
-                self.model, weights, self.stream, self.settings, self._bar
-            )
-        folder = beside(self.target, "recovery")
-        factors = quantizing.write_recovery(
-            folder, self.model, base, factors,
-            {"cidermill_recovery_tokens": self.settings.recover_tokens},
-        )  # fmt: skip
-        added = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
-        params = merged(quantizing.dequantized(self.model, weights), factors)
-        self._add(f"recovered, rank {self.settings.rank}", mean, size + added, params)
-
-    def _add(self, name: str, bits: float, size: int, params: Any) -> None:
-        from pipelines.quantize_report import Variant
-
-        if self._judge is None:
-            self.report.variants.append(Variant(name, bits, size))
-            return
-        with self._timed("judging"):
-            found = self._judge(name, params)
-        self._told(name, bits, size, found)
-
-    def _told(self, name: str, bits: float, size: int, found: Any) -> None:
-        from pipelines.quantize_report import Variant
-        from pipelines.quantizing import perplexity
-
-        self.report.variants.append(
-            Variant(name, bits, size, perplexity(found), found.total.per_byte)
-        )
-
-    def _tell_matrices(self, contents: Any, lost: Any, bits: dict[str, int]) -> None:
-        from pipelines.quantize_report import Matrix
-
-        for name, packed in contents.matrices.items():
-            own = lost[name]
-            self.report.matrices.append(
-                Matrix(name, packed.rows, packed.columns, bits[name], contents.sizes[name],
-                       own.divergence, own.loss)
-            )  # fmt: skip
-
-    @contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self._seconds[what] = self._seconds.get(what, 0.0) + time.monotonic() - begun
-
-    @staticmethod
-    def _bar(what: str, total: int) -> Any:
-        return bar(what, total)
 
 
 def _settings(arguments: argparse.Namespace, model: Any) -> Any:

@@ -18,8 +18,11 @@ class Interrupted(RuntimeError):
 
 
 @contextlib.contextmanager
-def hold(folder: str) -> Iterator[None]:
-    """Hold a folder: two runs into one would remove each other's files."""
+def hold(folder: str, option: str = "--output") -> Iterator[None]:
+    """Hold a folder: two runs into one would remove each other's files.
+
+    ``option`` of the command line names another.
+    """
     if not files.is_local(folder):
         yield
         return
@@ -33,7 +36,7 @@ def hold(folder: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(
-                f"another run is writing to {folder}; wait for it or name another --output"
+                f"another run is writing to {folder}; wait for it or name another {option}"
             ) from None
         yield
     finally:

@@ -1,15 +1,18 @@
-"""What quantizing a model came to: ``quantize.json`` beside its file, and the same as a table."""
+"""What quantizing a model came to: ``quantize.json`` and ``quantize.png`` beside its file, and the
+same as a table."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipelines import files
+from pipelines.picture import picture
+
 FORMAT = "cidermill-quantize"
 VERSION = 1
+"""Of a quantized model's file."""
 
 
 @dataclass(frozen=True)
@@ -45,41 +48,71 @@ class Matrix:
 
 @dataclass
 class Report:
-    """All of it; ``facts`` are settings and digests, ``measured`` differs from run to run."""
+    """All of it. ``facts`` are settings and digests. ``measured`` differs from run to run:
+    ``seconds`` of the steps, and ``milliseconds`` of a token by engine and matrix."""
 
     variants: list[Variant] = field(default_factory=list)
     matrices: list[Matrix] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
-    def write(self, path: str) -> None:
-        """Write it as JSON."""
-        content = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        temporary = f"{path}.writing"
-        with open(temporary, "w", encoding="utf-8") as handle:
-            json.dump(content, handle, indent=1, sort_keys=True, allow_nan=False)
-            handle.write("\n")
-        os.replace(temporary, path)
-
     def lines(self) -> list[str]:
         """Layers, then variants, as tables for people."""
-        return [*layer_lines(self.matrices), "", *variant_lines(self.variants)]
+        times = self.measured.get("milliseconds", {})
+        return [*layer_lines(self.matrices, times), "", *variant_lines(self.variants)]
 
 
-def layer_lines(matrices: Sequence[Matrix]) -> list[str]:
-    """A line for each layer: bits of its matrices, bytes, and the sum of what each loses alone."""
+def write_report(base: str, report: Report) -> None:
+    """Write a report as ``base``.json and draw it as ``base``.png."""
+    files.write_json(f"{base}.json", {"format": FORMAT, "version": VERSION, **asdict(report)})
+    draw(f"{base}.png", report)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The matrices of a layer; or the embedding, which is one of its own."""
+
+    name: str
+    matrices: tuple[Matrix, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all its matrices in the file."""
+        return sum(matrix.bytes for matrix in self.matrices)
+
+    @property
+    def lost(self) -> float | None:
+        """The sum of what the model loses by each of its matrices alone, in nats a token."""
+        found = [m.divergence for m in self.matrices if m.divergence is not None]
+        return sum(found) if found else None
+
+    def milliseconds(self, times: Mapping[str, float]) -> float:
+        """Of a token, all its matrices one after the other."""
+        return sum(times[matrix.name] for matrix in self.matrices)
+
+
+def layers_of(matrices: Sequence[Matrix]) -> list[Layer]:
+    """The layers in the order of their first matrix."""
     layers: dict[str, list[Matrix]] = {}
     for matrix in matrices:
         layers.setdefault(matrix.name.rpartition(".")[0] or matrix.name, []).append(matrix)
+    return [Layer(name, tuple(own)) for name, own in layers.items()]
+
+
+def layer_lines(matrices: Sequence[Matrix], times: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A line for each layer: bits of its matrices, bytes, milliseconds of a token by engine, and
+    the sum of what each loses alone."""
     short = [m.name.rpartition(".")[2] for m in matrices if m.name.startswith("layers.0.")]
-    head = f"{'bits':<12}" + "".join(f"{name:>6}" for name in short)
-    found = [f"{head}{'bytes':>12}{'loss change':>14}"]
-    for name, own in layers.items():
+    head = f"{'bits':<12}" + "".join(f"{name:>6}" for name in short) + f"{'bytes':>12}"
+    engines = "".join(f"{f'ms {engine}':>12}" for engine in times)
+    found = [f"{head}{engines}{'loss change':>14}"]
+    for layer in layers_of(matrices):
+        own = layer.matrices
         bits = [f"{matrix.bits:>6}" for matrix in own]
         cells = "".join(bits) if len(own) > 1 else f"{own[0].bits:>6}" + " " * 6 * (len(short) - 1)
-        lost = [matrix.divergence for matrix in own if matrix.divergence is not None]
-        change = f"{sum(lost):>+14.5f}" if lost else ""
-        found.append(f"{name:<12}{cells}{sum(m.bytes for m in own):>12}{change}")
+        took = "".join(f"{layer.milliseconds(by):>12.4f}" for by in times.values())
+        change = "" if layer.lost is None else f"{layer.lost:>+14.5f}"
+        found.append(f"{layer.name:<12}{cells}{layer.bytes:>12}{took}{change}")
     return found
 
 
@@ -96,3 +129,33 @@ def variant_lines(variants: Sequence[Variant]) -> list[str]:
             line += f"{own.perplexity:>12.4f}{change:>+10.2%}{own.bits_per_byte:>11.4f}"
         found.append(line)
     return found
+
+
+def draw(path: str, report: Report) -> None:
+    """Bytes, time and loss of each layer, and what each variant comes to, as a picture."""
+    layers = layers_of(report.matrices)
+    rows = [("KiB", [layer.bytes / 1024 for layer in layers])]
+    for engine, times in list(report.measured.get("milliseconds", {}).items())[:1]:
+        rows.append((f"ms a token\n{engine}", [layer.milliseconds(times) for layer in layers]))
+    rows.append(("nats a token\nlost", [layer.lost or 0.0 for layer in layers]))
+    judged = [
+        (f"{own.name}, {own.bits:.2f} bits", own.bits_per_byte)
+        for own in report.variants if own.bits_per_byte is not None
+    ]  # fmt: skip
+    names = [layer.name.removeprefix("layers.") for layer in layers]
+    count = len(rows) + bool(judged)
+    with picture(path, 9, 2 * count) as figure:
+        axes = figure.subplots(count, squeeze=False)[:, 0]
+        for place, (what, numbers) in zip(axes, rows, strict=False):
+            place.bar(names, numbers, color="#1f5a7a")
+            place.set_ylabel(what)
+            place.grid(axis="y", alpha=0.25)
+        axes[len(rows) - 1].set_xlabel("layer")
+        if judged:
+            least = min(bits for _, bits in judged)
+            axes[-1].barh(
+                [name for name, _ in judged[::-1]],
+                [1e3 * (bits - least) for _, bits in judged[::-1]], color="#b5542c",
+            )  # fmt: skip
+            axes[-1].set_xlabel(f"thousandths of a bit a byte above {least:.4f}, held-out")
+            axes[-1].grid(axis="x", alpha=0.25)

@@ -6,10 +6,12 @@ Here they meet.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -96,16 +98,29 @@ class Stream:
             for tokens in (settings.calibration_tokens, settings.tune_tokens,
                            settings.recover_tokens)
         ]  # fmt: skip
-        self._calibration = steps[0]
+        self._steps = steps
         stage = Stage("quantize", sum(steps) * self.rows * length, length, self.rows)
         data = shard_data(folder, stage, model.tokenizer, settings.seed)
-        self.identity, self.notes = data.identity, data.notes
-        self.batches: Iterator[Batch] = iter(data.open())
+        self.identity, self.notes, self._open = data.identity, data.notes, data.open
 
     def calibration(self) -> Batch:
         """The first windows, as one batch."""
-        found = [next(self.batches) for _ in range(self._calibration)]
+        found = list(self._part(0))
         return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+
+    def tuning(self) -> Iterator[Batch]:
+        """The batches that tables are trained on."""
+        return self._part(1)
+
+    def recovery(self) -> Iterator[Batch]:
+        """The batches that an adapter is trained on."""
+        return self._part(2)
+
+    def _part(self, number: int) -> Iterator[Batch]:
+        """Always the same batches, whatever was read before: another part may have been done in
+        an earlier process."""
+        before = sum(self._steps[:number])
+        return islice(self._open(), before, before + self._steps[number])
 
     def stage(self, name: str, tokens: int, optimizer: Any) -> Stage:
         """A stage of so many tokens."""
@@ -199,6 +214,30 @@ def _rows(weight: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(weight.T, np.float32)
 
 
+def to_arrays(weights: Mapping[str, Palette | RowInt8]) -> Arrays:
+    """Quantized matrices as named arrays."""
+    found: Arrays = {}
+    for name, own in weights.items():
+        if isinstance(own, Palette):
+            found[f"{name}.indices"], found[f"{name}.tables"] = own.indices, own.tables
+        else:
+            found[f"{name}.values"], found[f"{name}.scales"] = own.values, own.scales
+    return found
+
+
+def from_arrays(arrays: Mapping[str, NDArray[Any]], names: Iterable[str]) -> Weights:
+    """The inverse of ``to_arrays``, for matrices of these names."""
+    found: Weights = {}
+    for name in names:
+        if f"{name}.tables" in arrays:
+            tables = arrays[f"{name}.tables"]
+            bits = tables.shape[1].bit_length() - 1
+            found[name] = Palette(arrays[f"{name}.indices"], tables, bits)
+        else:
+            found[name] = RowInt8(arrays[f"{name}.values"], arrays[f"{name}.scales"])
+    return found
+
+
 def dequantized(model: Model, weights: Mapping[str, Palette | RowInt8]) -> Arrays:
     """The trainer's parameters, (in, out), with what the quantized weights stand for."""
     found: Arrays = dict(model.params)
@@ -221,7 +260,7 @@ def tune(model: Model, weights: Weights, stream: Stream, settings: Settings, bar
         TOP,
     )
     stage = stream.stage("tables", settings.tune_tokens, tune_tables.optimizer(settings.tune_rate))
-    trained = _distill(model, student, stage, stream, bar)
+    trained = _distill(model, student, stage, stream.tuning(), bar)
     tables = tune_tables.tuned_tables(student, trained)
     return {
         **weights,
@@ -246,14 +285,16 @@ def recovery(
     stage = stream.stage(
         "recovery", settings.recover_tokens, recover.optimizer(settings.recover_rate)
     )
-    return recover.trained_factors(_distill(model, student, stage, stream, bar))
+    return recover.trained_factors(_distill(model, student, stage, stream.recovery(), bar))
 
 
-def _distill(model: Model, student: Student, stage: Stage, stream: Stream, bar: Bar) -> Arrays:
+def _distill(
+    model: Model, student: Student, stage: Stage, batches: Iterator[Batch], bar: Bar
+) -> Arrays:
     with bar(stage.name, stage.steps * stage.step_tokens) as seen:
         return dict(
             distill(
-                model.shape, model.params, student, stage, stream.batches,
+                model.shape, model.params, student, stage, batches,
                 lambda _: seen(stage.step_tokens),
             )
         )  # fmt: skip
@@ -288,6 +329,16 @@ class Judge:
         self._scorer, self._length = Scorer(model.params, model.shape, length), length
         self._texts, self._bar = texts, bar
         self._tokens = sum(len(text.ids) for text in texts)
+
+    @property
+    def identity(self) -> str:
+        """A digest of the documents' tokens and of the windows that they are scored in."""
+        found = hashlib.sha256(f"{self._length}".encode())
+        for text in self._texts:
+            ids = np.asarray(text.ids, "<i4")
+            found.update(f" {len(ids)} {text.bytes} ".encode())
+            found.update(ids.tobytes())
+        return found.hexdigest()
 
     def __call__(self, name: str, params: Arrays) -> Judgement:
         """Score one variant."""

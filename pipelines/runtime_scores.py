@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from runtime.model import Model
+from tokenizer.overlap import Scored
 from trainer.bits import Scores
-from trainer.scoring import Ids, Scored
+from trainer.scoring import Ids
 
 GROUP = 64
 """Sequences at a time; what is found does not hang on it."""

@@ -6,7 +6,9 @@ import json
 import os
 from typing import Any
 
+from pipelines import files
 from pipelines.amounts import show_count
+from pipelines.picture import picture
 from trainer.journal import Journal, Row
 from trainer.loop import BEFORE, LOSSES, MODEL, VALIDATIONS, Settings
 from trainer.model_files import CARD
@@ -44,7 +46,7 @@ def write_report(folder: str, settings: Settings, facts: dict[str, Any]) -> dict
     path = os.path.join(folder, REPORT)
     if not facts["tokens_per_second"]:
         content["measured"] = _read(path).get("measured", facts)
-    _write(path, json.dumps(content, indent=1, sort_keys=True))
+    files.write_json(path, content)
     draw(os.path.join(folder, PICTURE), losses, validations)
     return content
 
@@ -83,40 +85,28 @@ def _read(path: str) -> dict[str, Any]:
 
 def draw(path: str, losses: list[Row], validations: list[Row]) -> None:
     """Loss and bits per byte over tokens, as a picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    left = figure.subplots()
-    seen, tokens = 0.0, []
-    for row in losses:
-        seen += row["tokens"]
-        tokens.append(seen / 1e6)
-    left.plot(tokens, [row["loss"] for row in losses], color="#c9d6df", linewidth=0.7)
-    left.plot(tokens, smooth(losses), color="#1f5a7a", linewidth=1.6, label="training loss")
-    starts = [n for n, row in enumerate(losses) if n and row["stage"] != losses[n - 1]["stage"]]
-    for number in starts:
-        left.axvline(tokens[number], color="#999999", linestyle=":", linewidth=1)
-        left.annotate(
-            losses[number]["stage"], (tokens[number], 1), xycoords=("data", "axes fraction"),
-            rotation=90, va="top", ha="right", fontsize=8, color="#666666",
-        )  # fmt: skip
-    left.set_xlabel("million tokens")
-    left.set_ylabel("nats a token")
-    left.grid(alpha=0.25)
-    if validations:
-        right = left.twinx()
-        right.plot([row["tokens"] / 1e6 for row in validations],
-                   [row["bits_per_byte"] for row in validations],
-                   color="#b5542c", marker="o", markersize=4, label="held-out")  # fmt: skip
-        right.set_ylabel("bits a byte, held-out", color="#b5542c")
-    figure.legend(loc="upper right", bbox_to_anchor=(0.9, 0.95))
-    figure.savefig(f"{path}.writing", format="png", dpi=110)
-    os.replace(f"{path}.writing", path)
-
-
-def _write(path: str, content: str) -> None:
-    with open(f"{path}.writing", "w", encoding="utf-8") as handle:
-        handle.write(content + "\n")
-    os.replace(f"{path}.writing", path)
+    with picture(path, 9, 4.5) as figure:
+        left = figure.subplots()
+        seen, tokens = 0.0, []
+        for row in losses:
+            seen += row["tokens"]
+            tokens.append(seen / 1e6)
+        left.plot(tokens, [row["loss"] for row in losses], color="#c9d6df", linewidth=0.7)
+        left.plot(tokens, smooth(losses), color="#1f5a7a", linewidth=1.6, label="training loss")
+        starts = [n for n, row in enumerate(losses) if n and row["stage"] != losses[n - 1]["stage"]]
+        for number in starts:
+            left.axvline(tokens[number], color="#999999", linestyle=":", linewidth=1)
+            left.annotate(
+                losses[number]["stage"], (tokens[number], 1), xycoords=("data", "axes fraction"),
+                rotation=90, va="top", ha="right", fontsize=8, color="#666666",
+            )  # fmt: skip
+        left.set_xlabel("million tokens")
+        left.set_ylabel("nats a token")
+        left.grid(alpha=0.25)
+        if validations:
+            right = left.twinx()
+            right.plot([row["tokens"] / 1e6 for row in validations],
+                       [row["bits_per_byte"] for row in validations],
+                       color="#b5542c", marker="o", markersize=4, label="held-out")  # fmt: skip
+            right.set_ylabel("bits a byte, held-out", color="#b5542c")
+        figure.legend(loc="upper right", bbox_to_anchor=(0.9, 0.95))

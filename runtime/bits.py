@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.model import WINDOW, Model, Scored
+from runtime.model import WINDOW, Model
 from tokenizer.model import Tokenizer
+from tokenizer.overlap import Scored
 
 EMPTY_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 NEWLINES = re.compile(r"\n+")

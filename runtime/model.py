@@ -31,6 +31,7 @@ from runtime.plain import PlainEngine
 from runtime.sampling import MAX_TOKENS, Sampling, choose
 from runtime.shape import matrices
 from runtime.streaming import TextStream
+from tokenizer.overlap import Scored, Window, overlapping
 from tokenizer.special import EOS_ID
 
 CONTEXT = 4096
@@ -54,15 +55,6 @@ class Piece:
     prompt: int
     text: str
     end: str | None = None
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A text's nats by token, from its second on: (tokens - 1,), and where the model's own choice
-    was the token: (tokens - 1,)."""
-
-    nats: F32
-    first: NDArray[np.bool_]
 
 
 class Model:
@@ -173,17 +165,22 @@ class Model:
             raise ValueError(f"windows of {window} tokens; they have 2 to {self.context}")
         nats = [np.zeros(max(0, len(ids) - 1), np.float32) for ids in texts]
         first = [np.zeros(max(0, len(ids) - 1), np.bool_) for ids in texts]
-        for group in _groups([p for n, ids in enumerate(texts) for p in _pieces(n, ids, window)]):
-            targets = [[*piece.ids[1:], -1] for piece in group]
+        parts = [
+            _Part(number, own, ids[own.start : own.end])
+            for number, ids in enumerate(texts)
+            for own in overlapping(len(ids), window)
+        ]
+        for group in _groups(parts):
+            targets = [part.targets() for part in group]
             with self._lock:
-                found = self._ready().nats([(self._new(), piece.ids) for piece in group], targets)
+                found = self._ready().nats([(self._new(), part.ids) for part in group], targets)
             place = 0
-            for piece in group:
-                skip, count = piece.counted - piece.start, len(piece.ids)
-                to = slice(piece.counted, piece.start + count - 1)
-                cut = slice(place + skip, place + count - 1)
-                nats[piece.text][to], first[piece.text][to] = found[0][cut], found[1][cut]
-                place += count
+            for part in group:
+                start, end, counted = part.window
+                to = slice(counted, end - 1)
+                cut = slice(place + counted - start, place + end - start - 1)
+                nats[part.text][to], first[part.text][to] = found[0][cut], found[1][cut]
+                place += end - start
         return [Scored(a, b) for a, b in zip(nats, first, strict=True)]
 
     def generate(
@@ -340,33 +337,28 @@ class _Text:
 
 
 @dataclass(frozen=True)
-class _Window:
-    """A piece of a text: its ids, where it begins, and the first place that counts."""
+class _Part:
+    """A window of a text: its number, and the ids in it."""
 
     text: int
+    window: Window
     ids: list[int]
-    start: int
-    counted: int
+
+    def targets(self) -> list[int]:
+        """The id behind each, where its prediction counts, else -1: it is not computed."""
+        skip = self.window.counted - self.window.start
+        return [-1] * skip + self.ids[skip + 1 :] + [-1]
 
 
-def _pieces(number: int, ids: list[int], window: int) -> Iterator[_Window]:
-    counted = 0
-    while counted < len(ids) - 1:
-        start = max(0, counted - window // 2)
-        end = min(len(ids), start + window)
-        yield _Window(number, ids[start:end], start, counted)
-        counted = end - 1
-
-
-def _groups(pieces: list[_Window]) -> Iterator[list[_Window]]:
-    group: list[_Window] = []
+def _groups(parts: list[_Part]) -> Iterator[list[_Part]]:
+    group: list[_Part] = []
     tokens = 0
-    for piece in pieces:
-        if group and tokens + len(piece.ids) > SCORED_TOKENS:
+    for part in parts:
+        if group and tokens + len(part.ids) > SCORED_TOKENS:
             yield group
             group, tokens = [], 0
-        group.append(piece)
-        tokens += len(piece.ids)
+        group.append(part)
+        tokens += len(part.ids)
     if group:
         yield group
 

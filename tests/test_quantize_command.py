@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 from quantizing_here import SHAPE, trained
 from training_here import TEXTS
 
+from pipelines import quantizing
 from pipelines.cli import main
+from pipelines.quantize_report import Matrix, layer_lines
+from runtime import native
 from runtime.adapter_files import AdapterError, read_adapter
 from runtime.file import read
 from runtime.layout import unpack
@@ -86,6 +90,35 @@ def test_what_each_step_came_to_is_told(quantized, capsys):
     assert report["facts"]["settings"]["tune_tokens"] == 4000
 
 
+def test_the_time_of_each_matrix_is_measured_and_told(quantized):
+    report = json.loads(quantized.with_suffix(".quantize.json").read_text())
+    times = report["measured"]["milliseconds"]
+    engine = native.load().cider_kernels(None).contents.name.decode()
+    assert sorted(times) == sorted([engine, "numpy"])
+    names = {row["name"] for row in report["matrices"]}
+    for own in times.values():
+        assert own.keys() == names
+        # The embedding has ten times the weights of all others together.
+        assert own["embedding"] > own["layers.0.down"] >= 0
+    assert min(times["numpy"].values()) > 0
+    assert quantized.with_suffix(".quantize.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_table_has_a_line_for_each_layer():
+    matrices = [
+        Matrix("embedding", 64, 32, 8, 3000, 0.5, 0.25),
+        Matrix("layers.0.q", 32, 32, 4, 500, 0.25, 0.5),
+        Matrix("layers.0.down", 32, 32, 3, 400, 0.5, 0.5),
+    ]
+    times = {"avx2": {"embedding": 3.0, "layers.0.q": 0.25, "layers.0.down": 0.5}}
+    found = [line.split() for line in layer_lines(matrices, times)]
+    assert found == [
+        ["bits", "q", "down", "bytes", "ms", "avx2", "loss", "change"],
+        ["embedding", "8", "3000", "3.0000", "+0.50000"],
+        ["layers.0", "4", "3", "900", "0.7500", "+0.75000"],
+    ]
+
+
 def test_the_adapter_is_for_this_base_alone(quantized):
     contents = read(str(quantized))
     folder = str(quantized.with_suffix(".recovery"))
@@ -101,9 +134,48 @@ def test_the_same_command_gives_the_same_bytes(quantized, documents, tmp_path, c
     printed = capsys.readouterr().out
     assert "layers.0" in printed
     assert "recovered, rank 4" in printed
+    assert_same(tmp_path, quantized.parent)
+    assert sorted(os.listdir(tmp_path)) == [
+        "m.cider", "m.quantize.json", "m.quantize.png", "m.recovery"
+    ]  # fmt: skip
+
+
+def test_a_command_that_was_ended_goes_on_to_the_same_bytes(
+    quantized, documents, tmp_path, monkeypatch, capsys
+):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def again(done: tuple[str, ...], broken: str | None) -> int:
+        with monkeypatch.context() as patched:
+            for name in done:
+                patched.delattr(quantizing, name)
+            if broken is not None:
+                patched.setattr(quantizing, broken, stop)
+            return quantize(tmp_path / "m.cider", *TRAINED, documents=documents)
+
+    # Each time what was done before cannot be done again: the functions are not there.
+    assert again((), "tune") == 130
+    assert again(("measure",), "recovery") == 130
+    assert "palettes and sensitivity: done before" in capsys.readouterr().err
+    assert again(("measure", "tune"), None) == 0
+    assert_same(tmp_path, quantized.parent)
+    assert not (tmp_path / "m.quantize.work").exists()
+    reports = [
+        json.loads((folder / "m.quantize.json").read_text())
+        for folder in (tmp_path, quantized.parent)
+    ]
+    for report in reports:
+        assert set(report.pop("measured")["seconds"]) == {
+            "judging", "measuring", "tuning", "recovery", "timing"
+        }  # fmt: skip
+    assert reports[0] == reports[1]
+
+
+def assert_same(folder: Path, other: Path) -> None:
     for name in ("m.cider", "m.recovery/adapter_model.safetensors",
                  "m.recovery/adapter_config.json"):  # fmt: skip
-        assert (tmp_path / name).read_bytes() == (quantized.parent / name).read_bytes(), name
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
 def test_eight_bits_by_row(tmp_path, capsys):

@@ -119,6 +119,13 @@ def test_a_long_text_is_scored_in_windows_that_overlap_by_half():
     assert found.first[0] == (int(one.logits(ids[:1])[0].argmax()) == ids[1])
 
 
+def test_the_least_window_is_of_a_token_and_the_next():
+    one = model()
+    found = one.score_ids([[5, 9, 7]], window=2)[0]
+    pairs = [one.score_ids([own], window=2)[0].nats for own in ([5, 9], [9, 7])]
+    assert np.array_equal(found.nats, np.concatenate(pairs))
+
+
 def test_what_is_drawn_depends_on_the_seed_alone():
     how = Sampling(seed=5, temperature=1.0, top_p=1)
     first = model().complete(PROMPTS[:2], tokens=12, sampling=how)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tokenizers_here import small_tokenizer
 from training_here import random_model
 
+from tokenizer.overlap import Scored
 from trainer import choices
 from trainer.choices import (
     Answer,
@@ -23,7 +24,7 @@ from trainer.choices import (
     results,
 )
 from trainer.export_gguf import export_gguf
-from trainer.scoring import Scored, Scorer
+from trainer.scoring import Scorer
 from trainer.shape import Layer, Shape
 
 ITEM = {"query": "The sky is", "choices": [" blue", " green"], "gold": 0}

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from tokenizers_here import own_texts, small_tokenizer
 from training_here import random_model
 
+from tokenizer.overlap import Scored, overlapping
 from tokenizer.special import EOS_ID
 from trainer import bits
 from trainer.bits import Bits, Text, judge, prepare, shorten
 from trainer.model_files import Model
-from trainer.scoring import Scored, Scorer, overlapping
+from trainer.scoring import Scorer
 
 LENGTH = 16
 

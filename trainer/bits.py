@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.model import Tokenizer
-from trainer.scoring import Ids, Scored
+from tokenizer.overlap import Scored
+from trainer.scoring import Ids
 
 ALL = "all"
 

@@ -42,8 +42,8 @@ def save(
 
     ``arrays`` are the files by name, such as ``params``, each a dictionary of arrays.
     """
-    name = f"step-{step:08d}"
-    temporary = os.path.join(folder, f"{_TEMPORARY}{name}")
+    target = path_of(folder, step)
+    temporary = os.path.join(folder, f"{_TEMPORARY}{os.path.basename(target)}")
     shutil.rmtree(temporary, ignore_errors=True)
     os.makedirs(temporary)
     digests = {}
@@ -59,13 +59,17 @@ def save(
         handle.write("\n")
         handle.flush()
         os.fsync(handle.fileno())
-    target = os.path.join(folder, name)
     if os.path.exists(target):
         # Of a run that was begun anew from before it.
         shutil.rmtree(target)
     os.rename(temporary, target)
     _sync(folder)
     return target
+
+
+def path_of(folder: str, step: int) -> str:
+    """Where the checkpoint of a step lies, or would."""
+    return os.path.join(folder, f"step-{step:08d}")
 
 
 def load(path: str) -> tuple[dict[str, Arrays], dict[str, Any]]:

@@ -8,7 +8,6 @@ there is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenizer.overlap import Scored, overlapping
 from tokenizer.windows import share_windows, side_by_side
 from trainer.loss import from_chunks, logits_of, next_tokens, to_chunks
 from trainer.model import Params, Windows, hidden_states
@@ -29,15 +29,6 @@ ROWS_TOKENS = 2048
 
 MAX_WINDOW = 1 << 15
 """Tokens of the longest window; AFM's longest stage has as many."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A text's nats by token, from its second on: (tokens - 1,), and where the model's own choice
-    was the token: (tokens - 1,)."""
-
-    nats: NDArray[np.float32]
-    first: NDArray[np.bool_]
 
 
 class Scorer:
@@ -108,21 +99,6 @@ class Scorer:
                for own in rows]  # fmt: skip
         batch = side_by_side(cut, self._length)
         return Windows(*(jnp.asarray(batch[name]) for name in Windows._fields))
-
-
-def overlapping(tokens: int, length: int) -> Iterator[tuple[int, int, int]]:
-    """(start, end, the first place whose prediction counts) of each piece of a text.
-
-    Each place but the last predicts the token behind it, and counts in one piece.
-    """
-    # A piece whose first half and one place more were the whole window would never get further.
-    before = min(length // 2, length - 2)
-    counted = 0
-    while counted < tokens - 1:
-        start = max(0, counted - before)
-        end = min(tokens, start + length)
-        yield start, end, counted
-        counted = end - 1
 
 
 def _token_nats(params: Params, windows: Windows, shape: Shape) -> tuple[Array, Array]:
