@@ -21,10 +21,10 @@ def runtime_scores(model: Model, window: int) -> Scores:
     """
 
     def scores(sequences: Sequence[Ids], seen: Callable[[int], None] | None = None) -> list[Scored]:
-        found = []
+        found: list[Scored] = []
         for at in range(0, len(sequences), GROUP):
             group = [ids.tolist() for ids in sequences[at : at + GROUP]]
-            found += [Scored(own.nats, own.first) for own in model.score_ids(group, window=window)]
+            found += model.score_ids(group, window=window)
             if seen is not None:
                 seen(sum(map(len, group)))
         return found
