@@ -19,8 +19,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# The tokenizer's benchmark has the name of the package, and this folder would come first.
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+# The tokenizer's benchmark has the name of the package, so the package must come first.
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:1] = [str(ROOT), str(ROOT / "benchmarks")]
 
 WIDTHS = (64, 128, 256)
 RATES = tuple(0.005 * 2**n for n in range(6))
@@ -115,11 +116,15 @@ def main() -> int:
     parser.add_argument("--tokens", default="150k")
     parser.add_argument("--to", required=True)
     arguments = parser.parse_args()
-    os.makedirs(arguments.to, exist_ok=True)
+    from stepping import same_settings
 
+    from tokenizer.shard_set import ShardSet
     from trainer import compute
 
     compute.start(arguments.to)
+    same_settings(
+        arguments.to, shards=ShardSet.open(arguments.shards).digest, tokens=arguments.tokens
+    )
     found: dict[str, Any] = {}
     for kind, base in KINDS.items():
         found[kind] = {}
@@ -127,6 +132,8 @@ def main() -> int:
             own = {rate: loss_of(arguments, width, rate, base) for rate in RATES}
             found[kind][width] = own
             told = "  ".join(f"{rate:g}: {loss:.3f}" for rate, loss in own.items())
+            if min(own, key=lambda rate: own[rate]) in (RATES[0], RATES[-1]):
+                told += "   (at the edge: the best one may lie beyond)"
             print(f"{kind:<18}width {width:<5}best rate {vertex(own):.4f}   {told}", flush=True)
     draw(os.path.join(arguments.to, "learning_rates.png"), found)
     print(os.path.join(arguments.to, "learning_rates.png"))

@@ -12,8 +12,10 @@ preset:
   feed-forward values, then three quarters of training without labels;
 * **pruned, distilled**: the same with the parent's labels (AFM 2024, section 4.1).
 
-All see the same number of tokens and have the same size. Bits per byte on the
-documents set aside, mean and standard deviation over seeds. What is done is kept in WORK.
+All have the same size and are trained on the same number of tokens; those that were pruned have
+the parent's before that, and decay their rate twice. Seeds draw weights and the order of windows;
+the parent is one, so deviations of pruned models do not tell how parents differ. Bits per byte on
+the documents set aside, mean and standard deviation over seeds. What is done is kept in WORK.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-# The tokenizer's benchmark has the name of the package, and this folder would come first.
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+# The tokenizer's benchmark has the name of the package, so the package must come first.
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:1] = [str(ROOT), str(ROOT / "benchmarks")]
 
 BATCH_TOKENS = 4096
 RATE = 0.01
@@ -127,6 +130,8 @@ def main() -> int:
     arguments = parser.parse_args()
     os.makedirs(arguments.to, exist_ok=True)
 
+    from stepping import same_settings
+
     from pipelines.amounts import parse_count
     from pipelines.training_data import held_out_texts
     from tokenizer.model import Tokenizer
@@ -136,6 +141,10 @@ def main() -> int:
     from trainer.shape import preset
 
     compute.start(arguments.to)
+    same_settings(
+        arguments.to, shards=ShardSet.open(arguments.shards).digest, tokens=arguments.tokens,
+        parent_tokens=arguments.parent_tokens,
+    )  # fmt: skip
     tokenizer = Tokenizer.load(os.path.join(arguments.tokenizer, "tokenizer.model"))
     bench = Bench(
         ShardSet.open(arguments.shards), tokenizer, held_out_texts(arguments.shards, tokenizer),

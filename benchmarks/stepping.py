@@ -25,6 +25,15 @@ def keep_to_cores(threads: int) -> None:
     os.sched_setaffinity(0, cores[:threads])
 
 
+def same_settings(folder: str, **settings: object) -> None:
+    """Note what the runs in a folder are of; ends the program where it was noted otherwise."""
+    path, wanted = Path(folder) / "settings.json", json.dumps(settings, indent=1, sort_keys=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.read_text() != wanted:
+        raise SystemExit(f"{folder} holds runs of other settings ({path}); give another --to")
+    path.write_text(wanted)
+
+
 def peak_memory() -> int:
     """The most bytes of this process that were resident at one time."""
     for line in Path("/proc/self/status").read_text().splitlines():

@@ -106,6 +106,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise InputError("nothing to evaluate: give --validation, --tasks or --prompt")
     if arguments.prompt_tokens < 1:
         raise InputError(f"--prompt-tokens is {arguments.prompt_tokens}; it must be at least 1")
+    if arguments.seed < 0:
+        raise InputError(f"--seed is {arguments.seed}; it must be at least 0")
     model = load_model(arguments.model)
     stages = model.card.get("training", {}).get("stages", [])
     own = min((stage["length"] for stage in stages), default=LENGTH)

@@ -125,6 +125,7 @@ def test_a_damaged_model_is_named(trained_run, tmp_path, capsys, name, content, 
             ["--prompt", "a", "--temperature", "nan"],
             "a temperature of nan; it must be a number from 0",
         ),
+        (["--prompt", "a", "--seed", "-1"], "--seed is -1; it must be at least 0"),
         (["--prompt", "a", "--sequence-length", "0"], "windows of 0 tokens; they must have"),
         (
             ["--prompt", "a", "--sequence-length", "32769"],
