@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from pipelines.inputs_error import InputError
 from pipelines.with_trainer import with_trainer
-from tokenizer.shard_set import ShardSet
 
 LENGTH = 512
 FORMATS = ("hf", "gguf-f16", "gguf-q8_0", "gguf-lora")
@@ -147,10 +146,11 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _label(arguments: argparse.Namespace) -> None:
+    from pipelines.training_data import checked_shards
     from trainer.labels import write_labels
     from trainer.model_files import load_model
 
-    shards = ShardSet.open(arguments.shards)
+    shards = checked_shards(arguments.shards)
     target = arguments.to or os.path.join(arguments.shards, LABELS)
     total = sum(shard.tokens.size for shard in shards.shards)
     with _bar("labelling", total) as seen:

@@ -212,7 +212,12 @@ class _Plan:
         import jax
 
         from pipelines.command_tokenizer import load
-        from pipelines.training_data import held_out_texts, shard_data, text_data
+        from pipelines.training_data import (
+            check_set_aside,
+            held_out_texts,
+            shard_data,
+            text_data,
+        )
         from trainer.loop import Settings
         from trainer.model_files import load_model
 
@@ -243,6 +248,8 @@ class _Plan:
         self.notes += [note for data in self._data for note in data.notes]
         where = arguments.validation or _set_aside(folders[0])
         self.texts = held_out_texts(where, self.tokenizer) if where else []
+        if where and not arguments.texts:
+            check_set_aside(where, folders)
         self.settings = Settings(
             shape=shape,
             stages=recipe.stages,

@@ -21,6 +21,8 @@ from trainer.model_files import Model, find_model, load_model
 from trainer.shape import Shape
 
 LORA = "gguf-lora"
+GGUF = b"GGUF"
+"""How such a file begins."""
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -61,14 +63,14 @@ def dequantized(contents: Contents, adapter: Adapter | None = None) -> Model:
 def _model(arguments: argparse.Namespace, model: Model, folder: str, stem: str) -> str:
     """Write a model; where to."""
     if arguments.format == "hf":
-        from trainer.export_hf import export_hf
+        from trainer.export_hf import export_hf, is_exported
 
         target: str = arguments.to or folder
         if os.path.abspath(target) == os.path.abspath(arguments.model) or os.path.isfile(
             os.path.join(target, "model.json")
         ):
             raise InputError(f"--to is {target}, the model itself; name another folder")
-        if os.path.exists(target) and not os.path.isfile(os.path.join(target, "config.json")):
+        if os.path.exists(target) and not is_exported(target):
             raise InputError(f"{target} is there and is no exported model; name another --to")
         export_hf(model, target, arguments.dtype or "float32")
         return target
@@ -77,7 +79,7 @@ def _model(arguments: argparse.Namespace, model: Model, folder: str, stem: str) 
 
     kind = arguments.format.removeprefix("gguf-")
     target = arguments.to or f"{stem}-{kind}.gguf"
-    _not_itself(arguments, target)
+    _not_lost(arguments, target)
     export_gguf(model, target, kind)
     return target
 
@@ -90,12 +92,21 @@ def _lora(arguments: argparse.Namespace, contents: Contents, adapter: Adapter | 
     from trainer.export_lora import export_lora
 
     target: str = arguments.to or f"{os.path.abspath(arguments.adapter)}.gguf"
-    _not_itself(arguments, target)
+    _not_lost(arguments, target)
     shape = Shape.from_dict(contents.shape.to_dict())
     export_lora(target, shape, adapter.factors, adapter.scale)
     return target
 
 
-def _not_itself(arguments: argparse.Namespace, target: str) -> None:
-    if os.path.abspath(target) == os.path.abspath(arguments.model) or os.path.isdir(target):
+def _not_lost(arguments: argparse.Namespace, target: str) -> None:
+    """Raises ``InputError`` where a file would replace something that is no such file."""
+    itself = os.path.abspath(target) == os.path.abspath(arguments.model)
+    if itself or (os.path.exists(target) and not _is_gguf(target)):
         raise InputError(f"--to is {target}, which would be lost; name another file")
+
+
+def _is_gguf(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as handle:
+        return handle.read(len(GGUF)) == GGUF

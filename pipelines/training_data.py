@@ -6,12 +6,13 @@ import glob
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.held_out import FILE
@@ -45,6 +46,17 @@ class Data:
     notes: tuple[str, ...] = ()
 
 
+def checked_shards(folder: str) -> ShardSet:
+    """Shards whose every file has the digest of the index; a training may last for days.
+
+    Raises:
+      ShardError: there are none, or one is damaged.
+    """
+    shards = ShardSet.open(folder)
+    shards.verify()
+    return shards
+
+
 def shard_data(
     folder: str, stage: Stage, tokenizer: Tokenizer, seed: int, *, hosts: int = 1, host: int = 0
 ) -> Data:
@@ -52,8 +64,9 @@ def shard_data(
 
     Raises:
       InputError: they are of another length or tokenizer, or the mixture cannot be had of them.
+      ShardError: there are none, or one is damaged.
     """
-    shards = ShardSet.open(folder)
+    shards = checked_shards(folder)
     if shards.length != stage.length:
         raise InputError(
             f"{folder} has windows of {shards.length} tokens, and the stage {stage.name!r} is for "
@@ -155,6 +168,32 @@ def held_out_texts(path: str, tokenizer: Tokenizer) -> list[Text]:
         raise InputError(f"cannot read {place}: {str(error).splitlines()[0]}") from None
     empty = dict.fromkeys(HELD_OUT, "")
     return prepare(({**empty, **row} for row in rows if row["text"]), tokenizer)
+
+
+def check_set_aside(where: str, folders: Iterable[str]) -> None:
+    """Nothing that is validated on may be in the shards of another stage.
+
+    Args:
+      where: shards or a Parquet file with the ``id`` of documents; without ids nothing is known.
+      folders: shards that are trained on.
+
+    Raises:
+      InputError: some hold such documents; it names one.
+    """
+    place = where if where.endswith(".parquet") else os.path.join(where, FILE)
+    with pq.ParquetFile(place) as file:
+        if "id" not in file.schema_arrow.names:
+            return
+        aside = file.read(columns=["id"])["id"]
+    for folder in sorted(set(folders)):
+        for shard in ShardSet.open(folder).shards:
+            known = shard.documents().select(["id", "url"])
+            both = known.filter(pc.is_in(known["id"], aside.combine_chunks()))
+            if len(both):
+                raise InputError(
+                    f"{folder} holds documents that {where} set aside for validation, such as "
+                    f"{both['url'][0].as_py()}; pack it with --held-out {where}"
+                )
 
 
 def _check_texts(place: str, schema: pa.Schema) -> None:

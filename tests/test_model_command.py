@@ -125,7 +125,11 @@ def test_a_damaged_model_is_named(trained_run, tmp_path, capsys, name, content, 
             ["--prompt", "a", "--temperature", "nan"],
             "a temperature of nan; it must be a number from 0",
         ),
-        (["--prompt", "a", "--sequence-length", "0"], "windows of 0 tokens; at least 2"),
+        (["--prompt", "a", "--sequence-length", "0"], "windows of 0 tokens; they must have"),
+        (
+            ["--prompt", "a", "--sequence-length", "32769"],
+            "have at least 2, to predict one, and at most 32768",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(trained_run, capsys, words, message):
@@ -201,6 +205,17 @@ def test_exports_that_would_overwrite_something_are_refused(trained_run, tmp_pat
     (tmp_path / "mine").mkdir()
     words = ["export", model, "--to", str(tmp_path / "mine")]
     fails(capsys, words, "is there and is no exported model; name another --to")
+    # Nor is a folder that has more than an exported model does, or another's configuration.
+    (tmp_path / "mine" / "config.json").write_text('{"model_type": "qwen3"}')
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    fails(capsys, words, "is there and is no exported model; name another --to")
+    (tmp_path / "mine" / "thesis.tex").unlink()
+    (tmp_path / "mine" / "config.json").write_text('{"model_type": "bert"}')
+    fails(capsys, words, "is there and is no exported model; name another --to")
+    (tmp_path / "notes").write_text("years of work")
+    words = ["export", model, "--format", "gguf-f16", "--to", str(tmp_path / "notes")]
+    fails(capsys, words, "which would be lost; name another file")
+    assert (tmp_path / "notes").read_text() == "years of work"
     words = ["export", model, "--format", "gguf-f16", "--dtype", "float16"]
     fails(capsys, words, "--dtype is for --format hf; gguf-f16 tells it already")
     assert digests(trained_run) == before

@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT, TINY, digests
 
 from pipelines.cli import main
+from tokenizer.shard_set import ShardSet
 from trainer.bits import prepare
 from trainer.loop import BEFORE
 from trainer.model_files import load_model
@@ -329,6 +330,30 @@ def test_what_cannot_be_is_one_line(packed_run, tmp_path, capsys, words, message
     assert message in told.err
     assert told.err.startswith("cidermill: ")
     assert told.err.count("\n") == 1
+
+
+def test_a_damaged_shard_is_trained_on_by_none(packed_run, tmp_path, capsys):
+    shards = Path(shutil.copytree(packed_run / "shards" / "512", tmp_path / "512"))
+    tokens = sorted(shards.glob("*.tokens.npy"))[0]
+    content = bytearray(tokens.read_bytes())
+    content[-1] ^= 1
+    tokens.write_bytes(content)
+    words = ["--shards", str(shards), "--target", str(tmp_path / "run")]
+    assert train(packed_run, *words) == 2
+    told = capsys.readouterr().err
+    assert told == f"cidermill: {tokens.name} is damaged: its digest is not that of the index\n"
+
+
+def test_what_is_validated_on_is_trained_on_in_no_stage(packed_run, tmp_path, capsys):
+    documents = ShardSet.open(str(packed_run / "shards" / "512")).shards[0].documents()
+    aside = tmp_path / "mine.parquet"
+    texts = pa.array(["Some words."] * len(documents))
+    pq.write_table(documents.select(["id"]).append_column("text", texts), aside)
+    words = ["--validation", str(aside), "--target", str(tmp_path / "run")]
+    assert train(packed_run, *words) == 2
+    url = documents["url"][0].as_py()
+    assert f"holds documents that {aside} set aside for validation, such as {url}; pack it with " \
+        f"--held-out {aside}\n" in capsys.readouterr().err  # fmt: skip
 
 
 def test_a_text_that_is_none_is_named_by_its_line(texts, packed_run, tmp_path, capsys):

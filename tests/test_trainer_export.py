@@ -20,10 +20,11 @@ from training_here import random_model
 from tokenizer.special import EOS_ID, PAD_ID
 from trainer import model as model_module
 from trainer.export_gguf import export_gguf, tensors
-from trainer.export_hf import export_hf
+from trainer.export_hf import export_hf, openelm_config
 from trainer.model import Windows, hidden_states
 from trainer.model_files import Model, load_model, save_model
-from trainer.shape import Layer, Shape
+from trainer.safe_file import save_arrays
+from trainer.shape import PRESETS, Layer, Shape, make_divisible, openelm, preset
 
 PLACES = 32
 Q8_0 = gguf.GGMLQuantizationType.Q8_0
@@ -193,6 +194,48 @@ def test_queries_keys_and_values_lie_behind_each_other():
     np.testing.assert_array_equal(fused[:32], params["layers.1.q"].T)
     np.testing.assert_array_equal(fused[32:48], params["layers.1.k"].T)
     np.testing.assert_array_equal(fused[48:], params["layers.1.v"].T)
+
+
+def heads_as_openelm_reads_them(config: dict) -> list[int]:
+    """Query heads by layer of a configuration, by the rule of OpenELM's own code."""
+    first, last = config["qkv_multipliers"]
+    count, divisor = config["num_transformer_layers"], config["head_dim"] * config["num_gqa_groups"]
+    shares = [round(float(v), 2) for v in np.linspace(first, last, num=count, dtype=float)]
+    widths = [make_divisible(config["model_dim"] * share, divisor) for share in shares]
+    return [width // config["head_dim"] for width in widths]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *(openelm(size) for size in ("270m", "450m", "1.1b", "3b")),
+        *(preset(size, 2048, layer_wise=True) for size in PRESETS),
+        Shape(2000, 32, 8, (Layer(2, 1, 64), Layer(4, 2, 96))),
+        # What pruning leaves of equal layers.
+        Shape(2000, 96, 32, (Layer(3, 1, 64), Layer(3, 1, 96), Layer(3, 1, 32))),
+    ],
+)
+def test_openelm_s_code_reads_the_same_heads(shape):
+    config = openelm_config(shape)
+    assert heads_as_openelm_reads_them(config) == [layer.heads for layer in shape.layers]
+    assert config["num_query_heads"] == heads_as_openelm_reads_them(config)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((Layer(2, 1, 8), Layer(8, 4, 8), Layer(2, 1, 8)), r"heads of \[2, 8, 2\]: OpenELM's"),
+        ((Layer(2, 1, 8), Layer(2, 2, 8)), "one number of query heads for each key-value head"),
+    ],
+)
+def test_heads_that_openelm_s_layout_cannot_tell_are_refused(layers, message):
+    with pytest.raises(ValueError, match=message):
+        openelm_config(Shape(100, 64, 8, layers))
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(OSError, match="cannot be written"):
+        save_arrays({"a": np.zeros(3)}, str(tmp_path / "none" / "a.safetensors"))
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_pieces_count_each_place_once_and_with_enough_before_it(tokens, length):
 
 
 def test_a_window_of_one_token_predicts_nothing():
-    with pytest.raises(ValueError, match="windows of 1 tokens; at least 2"):
+    with pytest.raises(ValueError, match="windows of 1 tokens; they must have at least 2"):
         Scorer(model().params, model().shape, 1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,6 +89,15 @@ def test_weights_are_drawn_by_name_and_scaled_by_fan_in():
     larger = initialise(preset("1m", 2000), 3)
     np.testing.assert_array_equal(larger["layers.1.gate"], drawn["layers.1.gate"])
     assert (initialise(shape, 4)["layers.1.gate"] != drawn["layers.1.gate"]).any()
+
+
+def test_openelm_draws_what_is_added_to_the_residual_stream_smaller():
+    shape = openelm("270m", 1000)
+    ends = replace(shape, layers=(shape.layers[0], shape.layers[-1]))
+    drawn = initialise(ends, 3)
+    for name in ("layers.1.o", "layers.1.down"):
+        assert drawn[name].std() == pytest.approx((2 * 2 * 1280) ** -0.5, rel=0.02)
+    assert drawn["layers.1.up"].std() == pytest.approx(1280**-0.5, rel=0.02)
 
 
 def test_a_shape_comes_back_from_json():

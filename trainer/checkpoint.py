@@ -14,12 +14,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from trainer.headed import read_headed
+from trainer.safe_file import save_arrays
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -49,8 +49,7 @@ def save(
     digests = {}
     for own, content in arrays.items():
         path = os.path.join(temporary, f"{own}.safetensors")
-        # safetensors sorts by type and name: the same arrays give the same bytes.
-        save_file({key: np.ascontiguousarray(value) for key, value in content.items()}, path)
+        save_arrays(content, path)
         digests[f"{own}.safetensors"] = digest(path)
         _sync(path)
     head = {"format": FORMAT, "version": VERSION, "step": step, "files": digests}

@@ -15,10 +15,8 @@ import numpy as np
 from tokenizer.special import CONTROLS, EOS_ID
 from trainer.model import Params, Windows, hidden_states
 from trainer.model_files import Model
+from trainer.scoring import MAX_WINDOW
 from trainer.shape import Shape
-
-MAX_WINDOW = 1 << 15
-"""Tokens of a prompt and what is added to it, at most."""
 
 STEP = 64
 """Windows are a multiple of it, so that prompts of many lengths share a compiled function."""

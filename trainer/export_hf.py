@@ -11,20 +11,27 @@ import json
 import math
 import os
 import shutil
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from tokenizer import export, special
-from trainer.model_files import TOKENIZER, Model
-from trainer.shape import Shape, make_divisible
+from trainer.model_files import TOKENIZER, WEIGHTS, Model
+from trainer.safe_file import save_arrays
+from trainer.shape import Shape, layerwise, make_divisible
 
 Arrays = dict[str, NDArray[Any]]
 
 CONTEXT = 32_768
 """The longest text that a configuration allows for; rotary positions set no bound of their own."""
+
+CONFIG = "config.json"
+FILES = {
+    CONFIG, "generation_config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", TOKENIZER,
+}  # fmt: skip
+"""What an exported folder holds."""
 
 _QWEN3 = {
     "attention_norm": "input_layernorm", "q": "self_attn.q_proj", "k": "self_attn.k_proj",
@@ -43,13 +50,13 @@ def export_hf(model: Model, folder: str, dtype: str = "float32") -> None:
     temporary = f"{folder.rstrip('/')}.writing"
     shutil.rmtree(temporary, ignore_errors=True)
     os.makedirs(temporary)
-    save_file(
-        {name: np.ascontiguousarray(value, np.dtype(dtype)) for name, value in weights.items()},
-        os.path.join(temporary, "model.safetensors"),
+    save_arrays(
+        {name: np.asarray(value, np.dtype(dtype)) for name, value in weights.items()},
+        os.path.join(temporary, WEIGHTS),
         metadata={"format": "pt"},
     )
     contents = {
-        "config.json": _json(config),
+        CONFIG: _json(config),
         "generation_config.json": _json(
             {"eos_token_id": special.EOS_ID, "pad_token_id": special.PAD_ID}
         ),
@@ -62,6 +69,18 @@ def export_hf(model: Model, folder: str, dtype: str = "float32") -> None:
             out.write(content)
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(temporary, folder)
+
+
+def is_exported(folder: str) -> bool:
+    """Whether a folder holds nothing but an exported model, so that another may replace it."""
+    if not os.path.isdir(folder) or not FILES.issuperset(os.listdir(folder)):
+        return False
+    try:
+        with open(os.path.join(folder, CONFIG), encoding="utf-8") as handle:
+            config = json.load(handle)
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") in ("qwen3", "openelm")
 
 
 def qwen3_weights(model: Model) -> Arrays:
@@ -139,6 +158,7 @@ def openelm_config(shape: Shape) -> dict[str, Any]:
     divisor of the widths gives them back exactly.
     """
     hidden = [layer.hidden for layer in shape.layers]
+    groups = shape.layers[0].heads // shape.layers[0].kv_heads
     divisor = math.gcd(*hidden)
     multipliers = [width / shape.width for width in hidden]
     assert [make_divisible(m * shape.width, divisor) for m in multipliers] == hidden
@@ -158,17 +178,51 @@ def openelm_config(shape: Shape) -> dict[str, Any]:
         "model_dim": shape.width,
         "normalization_layer_name": "rms_norm",
         "normalize_qk_projections": True,
-        "num_gqa_groups": shape.layers[0].heads // shape.layers[0].kv_heads,
+        "num_gqa_groups": groups,
         "num_kv_heads": [layer.kv_heads for layer in shape.layers],
         "num_query_heads": [layer.heads for layer in shape.layers],
         "num_transformer_layers": len(shape.layers),
-        "qkv_multipliers": [layer.heads * shape.head / shape.width for layer in shape.layers],
+        "qkv_multipliers": _ends(shape, groups),
         "rope_freq_constant": shape.rope_base,
         "rope_max_length": 2 * CONTEXT,
         "share_input_output_layers": True,
         "use_cache": True,
         "vocab_size": shape.vocabulary,
     }
+
+
+def _ends(shape: Shape, groups: int) -> list[float]:
+    """The first and the last multiple of the width that queries have.
+
+    OpenELM's configuration holds no list of them by layer: heads grow evenly from end to end.
+
+    Raises:
+      ValueError: no two such hundredths give this model's heads.
+    """
+    if any(layer.heads != groups * layer.kv_heads for layer in shape.layers):
+        raise ValueError("OpenELM's layout has one number of query heads for each key-value head")
+    heads = [layer.heads for layer in shape.layers]
+    first, last = (_hundredths(shape, n, groups) for n in (heads[0], heads[-1]))
+    for a, b in product(first, last):
+        grown = layerwise(
+            shape.vocabulary, shape.width, len(heads), shape.head, alpha=(a, b), group=groups
+        )
+        if [layer.heads for layer in grown.layers] == heads:
+            return [a, b]
+    raise ValueError(
+        f"heads of {heads}: OpenELM's layout grows them evenly from the first layer to the last"
+    )
+
+
+def _hundredths(shape: Shape, heads: int, groups: int) -> list[float]:
+    """The multiples of the width that are rounded to so many heads, what it is exactly first."""
+    exact = heads * shape.head / shape.width
+    near = [n / 100 for n in range(1, math.ceil(200 * exact) + 1)]
+    fit = [
+        a for a in near
+        if make_divisible(shape.width * a, shape.head * groups) == heads * shape.head
+    ]  # fmt: skip
+    return sorted(fit, key=lambda a: (abs(a - exact), a))
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -69,19 +69,29 @@ def shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
 def initialise(shape: Shape, seed: int) -> dict[str, NDArray[np.float32]]:
     """Weights drawn from N(0, 1/fan_in), the embedding from N(0, 1/width), norms at 1.
 
-    As ``honeycrisp``. Each parameter has its own stream by name, so that it does not depend on the
-    others; drawn by numpy, so that it does not depend on the device.
+    As ``honeycrisp``. Layer-wise models are drawn as OpenELM's code does: what is added to the
+    residual stream, ``o`` and ``down``, from N(0, 1/(2 layers width)), as each layer adds twice.
+    Each parameter has its own stream by name, so that it does not depend on the others; drawn by
+    numpy, so that it does not depend on the device.
     """
     found = {}
     for name, dims in shapes(shape).items():
         if len(dims) == 1:
             found[name] = np.ones(dims, np.float32)
             continue
-        fan_in = shape.width if name == "embedding" else dims[0]
         stream = np.random.Generator(np.random.PCG64([seed, *name.encode()]))
         drawn = stream.standard_normal(dims, np.float32)
-        found[name] = drawn / np.float32(np.sqrt(fan_in))
+        found[name] = drawn / np.float32(np.sqrt(_precision(shape, name, dims[0])))
     return found
+
+
+def _precision(shape: Shape, name: str, fan_in: int) -> int:
+    """One over the variance that a weight is drawn with."""
+    if name == "embedding":
+        return shape.width
+    if not shape.uniform and name.rpartition(".")[2] in ("o", "down"):
+        return 2 * len(shape.layers) * shape.width
+    return fan_in
 
 
 def norm(x: Array, scale: Array, eps: float) -> Array:

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from tokenizer.model import Tokenizer
 from tokenizer.model_proto import ModelFileError
 from trainer.checkpoint import check_shapes, digest
 from trainer.headed import read_headed
 from trainer.model import shapes
+from trainer.safe_file import save_arrays
 from trainer.shape import Shape, ShapeError
 
 FORMAT = "cidermill-model"
@@ -51,7 +51,7 @@ def save_model(
     shutil.rmtree(temporary, ignore_errors=True)
     os.makedirs(temporary)
     weights = os.path.join(temporary, WEIGHTS)
-    save_file({name: np.ascontiguousarray(value) for name, value in params.items()}, weights)
+    save_arrays(params, weights)
     with open(os.path.join(temporary, TOKENIZER), "wb") as out:
         out.write(tokenizer.content)
     card = {

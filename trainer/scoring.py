@@ -27,6 +27,9 @@ Ids = NDArray[Any]
 ROWS_TOKENS = 2048
 """Tokens that are scored at a time."""
 
+MAX_WINDOW = 1 << 15
+"""Tokens of the longest window; AFM's longest stage has as many."""
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -45,9 +48,12 @@ class Scorer:
     """
 
     def __init__(self, params: Mapping[str, Any], shape: Shape, length: int) -> None:
-        """Raises ``ValueError`` for windows below 2."""
-        if length < 2:
-            raise ValueError(f"windows of {length} tokens; at least 2 are needed to predict one")
+        """Raises ``ValueError`` for windows below 2 or above ``MAX_WINDOW``."""
+        if not 2 <= length <= MAX_WINDOW:
+            raise ValueError(
+                f"windows of {length} tokens; they must have at least 2, to predict one, and at "
+                f"most {MAX_WINDOW}"
+            )
         self.shape = shape
         self._length = length
         self.use(params)
