@@ -256,7 +256,8 @@ def test_what_may_surprise_is_said(home, tmp_path, capsys):
     assert "1 of 2 examples to judge on are among those to learn from" in told.err
     assert "there is no " in told.err
     assert "an adapter of rank 8 from nothing" in told.err
-    assert "5 examples of 48 tokens, 1 times, in 1 steps of 1 windows of 64" in told.err
+    # How many tokens hangs on the tokenizer, which is trained on the documentation.
+    assert re.search(r"5 examples of \d+ tokens, 1 times, in 1 steps of 1 windows of 64", told.err)
     assert re.search(r"^2 held out, \d+ bytes +nats/token +bits/byte", told.out)
     write_rows(tmp_path / "b.jsonl", [("Fire is", " red"), ("Fire is", " hot")])
     assert adapt(tmp_path, *fast, examples="b.jsonl") == 0
