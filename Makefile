@@ -48,7 +48,8 @@ test-sanitized: $(STAMP)
 	CIDERMILL_SANITIZE=1 $(BIN)/python -c 'from runtime.build import library; library()'
 	CIDERMILL_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
-	    $(BIN)/pytest -n0 -p no:faulthandler tests/test_runtime_kernels.py tests/test_runtime_model.py
+	    $(BIN)/pytest -n0 -p no:faulthandler tests/test_runtime_kernels.py tests/test_runtime_model.py \
+	    tests/test_adapters.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -238,12 +238,17 @@ static void fetch(const uint8_t *at, ptrdiff_t size) {
 }
 
 static void fetch_inner(const adapted *own, int input) {
-  if (own) fetch(own->a[input].codes, (ptrdiff_t)own->a[input].rows * own->a[input].columns);
+  if (!own) return;
+  const matrix *a = &own->a[input];
+  fetch(a->codes, (ptrdiff_t)a->rows * a->columns);
+  fetch((const uint8_t *)a->affine, (ptrdiff_t)a->rows * 4);
 }
 
 static void fetch_outer(const factor *b, range r) {
   const ptrdiff_t group = (ptrdiff_t)b->rank * ROWS;
-  if (b->rank) fetch(b->codes + r.from * group, (r.to - r.from) * group);
+  if (!b->rank) return;
+  fetch(b->codes + r.from * group, (r.to - r.from) * group);
+  fetch((const uint8_t *)(b->scales + r.from), (ptrdiff_t)(r.to - r.from + 15) * 4);
 }
 
 /* A x of some tokens of many. */
