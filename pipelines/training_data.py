@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.held_out import FILE
+from pipelines.held_out_file import FILE
 from pipelines.inputs_error import InputError
 from pipelines.mixtures import load_mixture
 from tokenizer.mixture import Component, Mixture, MixtureError, Plan, plan
