@@ -10,6 +10,7 @@ environment the traceback stands before it.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import traceback
@@ -18,101 +19,81 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 import pipelines.quiet  # noqa: F401 - before Beam is imported
-from pipelines import (
-    command_adapt,
-    command_benchmarks,
-    command_curate,
-    command_generate,
-    command_model,
-    command_pack,
-    command_quantize,
-    command_recipes,
-    command_score,
-    command_shards,
-    command_stream,
-    command_tokenizer,
-    command_train,
-)
+from pipelines import files
 from pipelines.account import ConservationError
-from pipelines.engines import EngineFailed
 from pipelines.hold import Interrupted
-from pipelines.inputs_error import InputError
-from pipelines.local import WorkerFailed
-from pipelines.why import NotFound, explain
+from pipelines.inputs_error import InputError, RunFailed
 from pipelines.yaml_tree import RecipeError
 from tokenizer.shard_set import ShardError
 from tokenizer.train import TrainingFailed
 
+COMMANDS = {
+    "curate": ("command_curate", "turn raw inputs into an audited corpus"),
+    "why": ("command_report", "tell why a page was kept, dropped or edited"),
+    "report": ("command_report", "print the funnel of a finished run and write its report anew"),
+    "recipes": ("command_recipes", "list and explain recipes"),
+    "benchmarks": ("command_benchmarks", "build and list indexes of benchmark items"),
+    "tokenizer": (
+        "command_tokenizer",
+        "train a tokenizer on a curated corpus, and look at what it does",
+    ),
+    "pack": ("command_pack", "turn a curated corpus into token shards"),
+    "shards": ("command_shards", "look at token shards, check them, export them"),
+    "stream": ("command_stream", "measure tokenizing on the fly, without shards"),
+    "train": ("command_train", "train a small model on a corpus, to judge it"),
+    "evaluate": ("command_model", "tell what a model is worth: bits per byte, multiple choice"),
+    "export": ("command_model", "write a model for transformers, vLLM, MLX, llama.cpp"),
+    "label": ("command_model", "write a teacher's labels beside token shards"),
+    "quantize": ("command_quantize", "bring a trained model to 3.5 bits a weight, for the runtime"),
+    "adapt": ("command_adapt", "teach a quantized model a task, by examples"),
+    "generate": ("command_generate", "go on with a text, with a quantized model"),
+    "score": ("command_score", "tell how likely a quantized model finds documents"),
+}
+"""By name the module whose ``add_parser`` describes the command, and its line in the help. Some
+modules take seconds to import, for the sake of Beam, and some have several commands."""
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line, for ``main`` and for the reference."""
+
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The command line.
+
+    Args:
+      command: the one that is asked for, so that no other need be imported; ``""`` for none, whose
+        parser lists commands and takes none of their options; default: all of them.
+    """
     top = argparse.ArgumentParser(
         prog="cidermill",
         description="Raw crawls in, audited pretraining corpora out.",
         epilog="cidermill COMMAND --help tells more about each.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    command_curate.add_parser(commands)
-    _add_why(commands)
-    _add_report(commands)
-    command_recipes.add_parser(commands)
-    command_benchmarks.add_parser(commands)
-    command_tokenizer.add_parser(commands)
-    command_pack.add_parser(commands)
-    command_shards.add_parser(commands)
-    command_stream.add_parser(commands)
-    command_train.add_parser(commands)
-    command_model.add_parser(commands)
-    command_quantize.add_parser(commands)
-    command_adapt.add_parser(commands)
-    command_generate.add_parser(commands)
-    command_score.add_parser(commands)
+    if command == "":
+        for name, (_, line) in COMMANDS.items():
+            commands.add_parser(name, help=line)
+        return top
+    wanted = COMMANDS if command is None else {command: COMMANDS[command]}
+    for module in dict.fromkeys(module for module, _ in wanted.values()):
+        importlib.import_module(f"pipelines.{module}").add_parser(commands)
     return top
-
-
-def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    why = commands.add_parser(
-        "why",
-        help="tell why a page was kept, dropped or edited",
-        description="Tell the whole story of a document: each rule it broke with the measured "
-        "value and the bound, each edit, what it is a duplicate of.",
-    )
-    why.add_argument("document", metavar="URL-or-id", help="the page's URL, or a document id")
-    why.add_argument("--output", "-o", default="out", help="folder of the run (default: out)")
-    why.set_defaults(perform=_why)
-
-
-def _why(arguments: argparse.Namespace) -> int:
-    for line in explain(arguments.output, arguments.document):
-        print(line)
-    return 0
-
-
-def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    report = commands.add_parser(
-        "report",
-        help="print the funnel of a finished run and write its report anew",
-        description="Print the funnel of a finished run, and write report.html anew from its "
-        "manifest.",
-    )
-    report.add_argument("output", nargs="?", default="out", help="folder of the run (default: out)")
-    report.set_defaults(perform=command_curate.report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    top = parser()
-    known, rest = top.parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    known, rest = parser(_asked(given)).parse_known_args(given)
     known.beam_options = rest
     try:
-        if known.command != "curate":
-            command_curate.set_store_options(rest, strict=True)
+        if rest and known.command != "curate":
+            from pipelines.command_curate import set_store_options
+
+            set_store_options(rest, strict=True)
+        elif not rest:
+            files.set_options([])
         return int(known.perform(known))
-    except (InputError, RecipeError, NotFound, ShardError) as error:
+    except (InputError, RecipeError, ShardError) as error:
         return _fail(error, 2)
     except ConservationError as error:
         return _fail(error, 3)
-    except (WorkerFailed, EngineFailed, TrainingFailed) as error:
+    except (RunFailed, TrainingFailed) as error:
         return _fail(error, 1)
     except (Interrupted, KeyboardInterrupt):
         return _fail(Interrupted("interrupted; the same command goes on from here"), 130)
@@ -124,6 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(RuntimeError(f"a table cannot be read: {first}"), 1)
     except OSError as error:
         return _fail(error, 1)
+
+
+def _asked(arguments: Sequence[str]) -> str:
+    """The command that some arguments begin with, or none."""
+    return arguments[0] if arguments and arguments[0] in COMMANDS else ""
 
 
 def _fail(error: BaseException, code: int) -> int:

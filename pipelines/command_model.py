@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipelines import files
 from pipelines.inputs_error import InputError
 from pipelines.with_trainer import with_trainer
 
@@ -136,9 +136,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         content.setdefault("continuations", []).append({"prompt": prompt, "text": text})
         print(f"{prompt}|{text}")
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as handle:
-            json.dump(content, handle, indent=1, sort_keys=True)
-            handle.write("\n")
+        files.write_json(arguments.json, content)
 
 
 def _export(arguments: argparse.Namespace) -> None:

@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from pipelines import corpus, files, held_out, tables
 from pipelines.bars import Bars
-from pipelines.command_tokenizer import load, tokenizer_path
 from pipelines.corpus import Corpus, Table, Unit
 from pipelines.engines import Engine, choose, run_on_engine
-from pipelines.held_out import COPIES, FILE, LEAST, MOST, SHARE, SetAside
+from pipelines.held_out import COPIES, LEAST, MOST, SHARE, SetAside
+from pipelines.held_out_file import FILE
 from pipelines.hold import hold, stoppable
 from pipelines.inputs_error import InputError
 from pipelines.local import Pool, sizes, slices
@@ -27,6 +27,7 @@ from pipelines.mixtures import load_mixture, shipped_mixtures
 from pipelines.pack import PackDocuments, tokenized, write_index
 from pipelines.pack_run import SHARD_TOKENS, PackRun, Tokenized, make_groups
 from pipelines.resources import stage_resources
+from pipelines.tokenizer_file import load, tokenizer_path
 from pipelines.units import ReadUnits
 from tokenizer.mixture import LONG, Mixture, MixtureError, Plan, natural, plan
 from tokenizer.packing import CUTS, METHODS

@@ -146,7 +146,7 @@ def _target(arguments: argparse.Namespace, folder: str) -> str:
 
 
 def _judge(arguments: argparse.Namespace, model: Any, length: int) -> Any:
-    from pipelines.held_out import FILE
+    from pipelines.held_out_file import FILE
     from pipelines.quantizing import Judge, thinned
     from pipelines.training_data import held_out_texts
 

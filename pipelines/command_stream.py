@@ -8,8 +8,8 @@ import time
 
 from tqdm import tqdm
 
-from pipelines.command_tokenizer import load
 from pipelines.inputs_error import InputError
+from pipelines.tokenizer_file import load
 from tokenizer.stream import MIN_CHARACTERS, MIN_TOKENS, TextStream
 
 

@@ -19,12 +19,12 @@ from pipelines.hold import hold, stoppable
 from pipelines.inputs_error import InputError
 from pipelines.mixtures import load_mixture
 from pipelines.sample import SampleTexts, Sampling
+from pipelines.tokenizer_file import load
 from pipelines.tokenizer_training import Plan
 from pipelines.units import ReadUnits
 from tokenizer import special
 from tokenizer.mixture import Mixture, MixtureError
-from tokenizer.model import Tokenizer, UnencodableText
-from tokenizer.model_proto import ModelFileError
+from tokenizer.model import UnencodableText
 from tokenizer.train import Settings
 
 LOCAL = "local"
@@ -295,23 +295,3 @@ def _encode(arguments: argparse.Namespace) -> int:
     else:
         print(" ".join(repr(tokenizer.pieces[number]) for number in ids))
     return 0
-
-
-def load(path: str) -> Tokenizer:
-    """The tokenizer in a file, on any store, or in the folder of a run.
-
-    Raises:
-      InputError: there is none, or none that can be used.
-    """
-    found = tokenizer_path(path)
-    try:
-        return Tokenizer(files.read_bytes(found))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"no tokenizer at {found}; train one: cidermill tokenizer train") from None
-    except ModelFileError as error:
-        raise InputError(f"{found}: {error}") from None
-
-
-def tokenizer_path(path: str) -> str:
-    """The model file that a path means: itself, or the one in the folder of a run."""
-    return path if path.endswith(".model") else files.join(path, "tokenizer", "tokenizer.model")

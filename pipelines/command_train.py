@@ -211,7 +211,7 @@ class _Plan:
     def __init__(self, arguments: argparse.Namespace, recipe: Any, target: str) -> None:
         import jax
 
-        from pipelines.command_tokenizer import load
+        from pipelines.tokenizer_file import load
         from pipelines.training_data import (
             check_set_aside,
             held_out_texts,
@@ -413,7 +413,7 @@ def _shards(arguments: argparse.Namespace, stage: Any) -> str:
 
 def _set_aside(folder: str) -> str | None:
     """The shards' folder, if documents are set aside there."""
-    from pipelines.held_out import FILE
+    from pipelines.held_out_file import FILE
 
     return folder if folder and os.path.isfile(os.path.join(folder, FILE)) else None
 

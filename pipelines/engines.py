@@ -27,7 +27,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from pipelines import attempts, files, metrics
-from pipelines.inputs_error import InputError
+from pipelines.inputs_error import InputError, RunFailed
 
 ALIASES = {"prism": "PortableRunner", "flink": "FlinkRunner", "dataflow": "DataflowRunner"}
 MAX_SUBMISSIONS = 4
@@ -43,7 +43,7 @@ Show = Callable[[dict[str, int]], None]
 Build = Callable[[beam.Pipeline], Any]
 
 
-class EngineFailed(RuntimeError):
+class EngineFailed(RunFailed):
     """A Beam runner could not be reached, or ended the job with an error."""
 
 

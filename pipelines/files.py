@@ -1,5 +1,7 @@
 """Files through Beam's file systems: opened raw, written whole or not at all.
 
+Beam is imported where it is needed, which takes seconds: no local file needs it but in a listing.
+
 Every path may be local or on any store that Beam knows (``s3://``, ``gs://``, ``hdfs://``). What
 "whole or not at all" rests on, locally and on an object store, is told in docs/commit.md.
 """
@@ -12,14 +14,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, TypeVar, cast
-
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.s3 import share_clients
 
@@ -30,27 +29,44 @@ BACKOFF_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
 """An operation on a remote store is tried so often, with pauses that double."""
 
+_SCHEME = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]*://")
+"""What a path begins with that is none of this machine's, as Beam has it."""
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_waiting: list[list[str]] = []
+"""Options of a command line that Beam has not been given yet: at most one."""
 
 Result = TypeVar("Result")
 
 
+def _beam() -> Any:
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    if _waiting:
+        FileSystems.set_options(PipelineOptions(_waiting.pop()))
+    return FileSystems
+
+
 def store_options() -> dict[str, Any]:
     """The options of this process's file systems, for another process to use."""
-    options = FileSystems._pipeline_options
+    options = _beam()._pipeline_options
     if options is None:
         return {}
     return dict(options.get_all_options(drop_default=True))
 
 
 def set_options(flags: list[str]) -> None:
-    """Have file systems use the options of a command line."""
-    FileSystems.set_options(PipelineOptions(flags))
+    """Have file systems use the options of a command line, from their next use on."""
+    _waiting[:] = [flags]
 
 
 def use_store_options(options: dict[str, Any]) -> None:
     """Have file systems use these options of Beam, such as ``s3_endpoint_url``."""
-    FileSystems.set_options(PipelineOptions.from_dictionary(options))
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    _beam().set_options(PipelineOptions.from_dictionary(options))
 
 
 class CarriesStore:
@@ -86,12 +102,14 @@ class _OnStore(CarriesStore):
 
 def join(base: str, *parts: str) -> str:
     """A path below ``base``, for local paths and URLs alike."""
-    return FileSystems.join(base, *parts) if parts else base
+    if is_local(base):
+        return os.path.join(base, *parts)
+    return str(_beam().join(base, *parts)) if parts else base
 
 
 def is_local(path: str) -> bool:
     """Whether the path is on this machine's own file system."""
-    return FileSystems.get_scheme(path) is None
+    return _SCHEME.match(path.strip()) is None
 
 
 def absolute(path: str) -> str:
@@ -103,11 +121,11 @@ def open_raw(path: str) -> BinaryIO:
     """Open for reading without Beam's decompression, which is many times slower than ours."""
     if is_local(path):
         return open(path, "rb", buffering=PIECE)
+    from apache_beam.io.filesystem import CompressionTypes
+
     return _persist(
         path,
-        lambda: cast(
-            BinaryIO, FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        ),
+        lambda: cast(BinaryIO, _beam().open(path, compression_type=CompressionTypes.UNCOMPRESSED)),
     )
 
 
@@ -222,7 +240,9 @@ def _local_whole(path: str) -> Iterator[BinaryIO]:
 
 def _put(path: str, content: bytes) -> None:
     """One upload, in one call: an uploader closed after a failed call must not hold a part."""
-    target = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    from apache_beam.io.filesystem import CompressionTypes
+
+    target = _beam().create(path, compression_type=CompressionTypes.UNCOMPRESSED)
     target.write(content)
     target.close()
 
@@ -256,7 +276,7 @@ def exists(path: str) -> bool:
     """Whether there is a file or object of that name."""
     if is_local(path):
         return os.path.exists(path)
-    return _persist(path, lambda: bool(FileSystems.exists(path)))
+    return _persist(path, lambda: bool(_beam().exists(path)))
 
 
 def size(path: str) -> int | None:
@@ -274,7 +294,7 @@ def listing(pattern: str) -> list[tuple[str, int, float]]:
     """Path, size in bytes and time of change of every file that matches, sorted by path."""
 
     def match() -> list[tuple[str, int, float]]:
-        found = FileSystems.match([pattern])[0].metadata_list
+        found = _beam().match([pattern])[0].metadata_list
         return sorted((m.path, m.size_in_bytes, m.last_updated_in_seconds or 0.0) for m in found)
 
     return match() if is_local(pattern) else _persist(pattern, match)
@@ -292,7 +312,7 @@ def remove(paths: Sequence[str]) -> None:
     if remote:
         # One that was deleted and answered with an error is missing when it is asked for again.
         with contextlib.suppress(FileNotFoundError):
-            _persist(remote[0], lambda: FileSystems.delete(remote))
+            _persist(remote[0], lambda: _beam().delete(remote))
 
 
 def remove_temporary(folder: str) -> None:

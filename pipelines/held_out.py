@@ -29,6 +29,7 @@ from filters.dedup.signatures import (
 from filters.hashing import hash64
 from pipelines import corpus, files, progress, tables
 from pipelines.corpus import Table, Unit
+from pipelines.held_out_file import FILE
 from pipelines.inputs_error import InputError
 from pipelines.pack_run import PackRun
 from pipelines.resources import local_copy
@@ -44,9 +45,8 @@ SMALL = 1000
 BOUND = 0.75
 """The similarity above which documents are copies: the recipes' bound on ``dedup.jaccard``."""
 
-FILE = "held-out.parquet"
 COPIES = "held-out-copies.parquet"
-"""Beside the shards: the documents, and what was removed from training because of them."""
+"""Beside the shards: what was removed from training because of the documents in ``FILE``."""
 
 ROWS = pa.schema(
     [("id", pa.string()), ("url", pa.string()), ("source", pa.string()),

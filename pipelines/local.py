@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
 from pipelines.inputs import Input
+from pipelines.inputs_error import RunFailed
 from pipelines.parts import is_large, stored_parts
 from pipelines.run import Run
 
@@ -48,7 +49,7 @@ WORKER = (
 Listener = Callable[[dict[str, Any]], None]
 
 
-class WorkerFailed(RuntimeError):
+class WorkerFailed(RunFailed):
     """A slice of the work failed twice; the message names the input."""
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.held_out import FILE
+from pipelines.held_out_file import FILE
 from pipelines.inputs_error import InputError
 from pipelines.mixtures import load_mixture
 from tokenizer.mixture import Component, Mixture, MixtureError, Plan, plan

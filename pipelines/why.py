@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipelines import files, tables
+from pipelines.inputs_error import InputError
 from pipelines.run import TABLES
 
 
-class NotFound(LookupError):
+class NotFound(InputError):
     """No record of the run has this URL or id."""
 
 

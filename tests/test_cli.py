@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import pytest
 from conftest import ROOT
 
-from pipelines.cli import main
+from pipelines.cli import main, parser
 from pipelines.reference import reference_page
 
 CRAWL = str(ROOT / "samples" / "crawl.warc.gz")
@@ -315,6 +315,16 @@ def test_help_of_every_command():
         )
         assert done.stdout.startswith("usage: ")
         assert done.stderr == ""
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself():
+    def told(top):
+        return [
+            (entry.dest, entry.help) for entry in top._subparsers._group_actions[0]._choices_actions
+        ]
+
+    assert told(parser("")) == told(parser())
+    assert {name for name, _ in told(parser("label"))} == {"evaluate", "export", "label"}
 
 
 def test_tables_open_in_pandas_like_tools_with_nested_signals(samples_run):

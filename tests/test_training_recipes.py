@@ -165,7 +165,7 @@ def stage(**changes: object) -> Stage:
 
 @pytest.fixture(scope="module")
 def shards(packed_run):
-    from pipelines.command_tokenizer import load
+    from pipelines.tokenizer_file import load
 
     return str(packed_run / "shards" / "512"), load(str(packed_run))
 

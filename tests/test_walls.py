@@ -70,8 +70,26 @@ def test_the_runtime_knows_the_tokenizer_and_numpy(path):
     assert tops <= {"runtime", "tokenizer", "numpy", *sys.stdlib_module_names}
 
 
-def test_the_command_line_starts_without_what_only_training_needs():
-    code = "import pipelines.cli, sys; assert not {'jax', 'matplotlib'} & set(sys.modules)"
+def test_the_command_line_starts_without_what_only_training_or_the_graph_needs():
+    code = """
+import sys
+from pipelines.cli import parser
+for command in ("", "generate", "score", "train", "quantize", "evaluate", "why", "report"):
+    parser(command)
+assert not {"jax", "matplotlib", "apache_beam"} & set(sys.modules)
+parser()
+assert not {"jax", "matplotlib"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_training_and_quantizing_load_no_beam():
+    code = """
+import sys
+import pipelines.quantize_run, pipelines.training_data, pipelines.training_show
+import pipelines.tokenizer_file, pipelines.training_recipes
+assert "apache_beam" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -7,7 +7,6 @@ damaged one is refused by the digests in its ``state.json``, not loaded.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from trainer.headed import read_headed
+from trainer.headed import read_headed, write_headed
 from trainer.safe_file import save_arrays
 
 Arrays = dict[str, NDArray[Any]]
@@ -52,13 +51,8 @@ def save(
         save_arrays(content, path)
         digests[f"{own}.safetensors"] = digest(path)
         _sync(path)
-    head = {"format": FORMAT, "version": VERSION, "step": step, "files": digests}
     path = os.path.join(temporary, STATE)
-    with open(path, "w", encoding="utf-8") as handle:
-        json.dump({**head, **state}, handle, indent=1, sort_keys=True)
-        handle.write("\n")
-        handle.flush()
-        os.fsync(handle.fileno())
+    write_headed(path, FORMAT, VERSION, {"step": step, "files": digests, **state})
     if os.path.exists(target):
         # Of a run that was begun anew from before it.
         shutil.rmtree(target)

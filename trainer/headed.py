@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from typing import Any
 
 MAX_BYTES = 64 << 20
@@ -34,3 +36,14 @@ def read_headed(
             f"{path} is of version {found.get('version')!r}; this code reads version {version}"
         )
     return found
+
+
+def write_headed(path: str, form: str, version: int, content: Mapping[str, Any]) -> None:
+    """Write what ``read_headed`` reads, whole or not at all; equal contents are equal bytes."""
+    temporary = f"{path}.writing"
+    with open(temporary, "w", encoding="utf-8") as handle:
+        json.dump({"format": form, "version": version, **content}, handle, indent=1, sort_keys=True)
+        handle.write("\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)

@@ -7,7 +7,6 @@ lies beside each shard's tokens, of the same dimensions and type.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from tokenizer.reader import gather
 from tokenizer.shard_set import OpenShard, ShardSet
 from trainer.checkpoint import digest
-from trainer.headed import read_headed
+from trainer.headed import read_headed, write_headed
 from trainer.loss import from_chunks, logits_of, to_chunks
 from trainer.model import Params, Windows, hidden_states
 from trainer.model_files import Model
@@ -69,11 +68,13 @@ def write_labels(
             done[shard.name] = {
                 "file": name, "sha256": digest(path), "agreed": agreed, "predicted": predicted,
             }  # fmt: skip
-            _write(index_path, {**identity, "complete": False, "shards_done": done})
+            write_headed(
+                index_path, FORMAT, VERSION, {**identity, "complete": False, "shards_done": done}
+            )
         elif seen is not None:
             seen(shard.tokens.size)
     index = {**identity, "complete": True, "shards_done": done}
-    _write(index_path, index)
+    write_headed(index_path, FORMAT, VERSION, index)
     return index
 
 
@@ -163,10 +164,3 @@ def _read(path: str) -> dict[str, Any] | None:
     if not os.path.isfile(path):
         return None
     return read_headed(path, FORMAT, VERSION, "the index of labels", LabelError)
-
-
-def _write(path: str, index: Mapping[str, Any]) -> None:
-    with open(f"{path}.writing", "w", encoding="utf-8") as handle:
-        json.dump({"format": FORMAT, "version": VERSION, **index}, handle, indent=1, sort_keys=True)
-        handle.write("\n")
-    os.replace(f"{path}.writing", path)

@@ -24,6 +24,7 @@ from trainer import arrays, checkpoint
 from trainer.bits import Judgement, Text, judge, shorten
 from trainer.checkpoint import CheckpointError
 from trainer.journal import Journal, Row
+from trainer.memory import give_back
 from trainer.model import initialise, shapes
 from trainer.model_files import save_model
 from trainer.optimizer import schedule_at
@@ -210,6 +211,7 @@ class Training:
         watch = Watch(self._place.watch)
         self._tell.stage(stage, self._place.stage_step)
         batches = iter(source)
+        compiled = False
         while self._place.stage_step < stage.steps:
             batch = next(batches, None)
             if batch is None or len(batch["tokens"]) * jax.process_count() < stage.batch:
@@ -227,7 +229,11 @@ class Training:
                 arrays.put_batch(to_parts(batch, parts), self._layout),
                 arrays.put_scalar(np.float32(factor), self._layout),
             )
-            self._after(stage, source, watch, {k: v.item() for k, v in told.items()}, factor)
+            found = {name: value.item() for name, value in told.items()}
+            if not compiled:
+                give_back()
+                compiled = True
+            self._after(stage, source, watch, found, factor)
         self._leave(stage, keep)
 
     def _after(self, stage: Stage, source: Source, watch: Watch, told: Row, factor: float) -> None:
@@ -324,7 +330,10 @@ class Training:
             length = min(stage.length for stage in self.settings.stages)
             self._scorer = Scorer(params, wanted, length)
         self._scorer.use(params)
-        return judge(self._scorer, texts)
+        found = judge(self._scorer, texts)
+        self._scorer.use({})
+        give_back()
+        return found
 
     # --- checkpoints ------------------------------------------------------------------------
 

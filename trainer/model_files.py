@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from safetensors.numpy import load_file
 from tokenizer.model import Tokenizer
 from tokenizer.model_proto import ModelFileError
 from trainer.checkpoint import check_shapes, digest
-from trainer.headed import read_headed
+from trainer.headed import read_headed, write_headed
 from trainer.model import shapes
 from trainer.safe_file import save_arrays
 from trainer.shape import Shape, ShapeError
@@ -55,17 +54,13 @@ def save_model(
     with open(os.path.join(temporary, TOKENIZER), "wb") as out:
         out.write(tokenizer.content)
     card = {
-        "format": FORMAT,
-        "version": VERSION,
         "shape": shape.to_dict(),
         "parameters": shape.parameters,
         "weights_sha256": digest(weights),
         "tokenizer_sha256": tokenizer.sha256,
         **facts,
     }
-    with open(os.path.join(temporary, CARD), "w", encoding="utf-8") as handle:
-        json.dump(card, handle, indent=1, sort_keys=True)
-        handle.write("\n")
+    write_headed(os.path.join(temporary, CARD), FORMAT, VERSION, card)
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(temporary, folder)
 
