@@ -209,8 +209,6 @@ class _Plan:
     """Everything that a run needs, made ready and checked before its first step."""
 
     def __init__(self, arguments: argparse.Namespace, recipe: Any, target: str) -> None:
-        import jax
-
         from pipelines.command_tokenizer import load
         from pipelines.training_data import held_out_texts, shard_data, text_data
         from trainer.loop import Settings
@@ -231,7 +229,7 @@ class _Plan:
             shape, self.start = model.shape, model.params
             begun = str(model.card["weights_sha256"])
         self.layout = _layout(arguments)
-        host, hosts = jax.process_index(), jax.process_count()
+        host, hosts = _share(self.layout, recipe)
         folders = [_shards(arguments, stage) for stage in recipe.stages]
         self._data = [
             text_data(arguments.texts, stage, self.tokenizer, recipe.seed,
@@ -419,6 +417,16 @@ def _layout(arguments: argparse.Namespace) -> Any:
     if arguments.mesh:
         return make_layout(parse_mesh(arguments.mesh))
     return None if jax.device_count() == 1 else make_layout((1, jax.device_count()))
+
+
+def _share(layout: Any, recipe: Any) -> tuple[int, int]:
+    """Which share of the rows of a batch this process loads, of how many; every stage's batches
+    must fit the mesh."""
+    from trainer.step import parts_of
+
+    for stage in recipe.stages:
+        parts_of(stage.batch, stage.length, layout)
+    return (0, 1) if layout is None else (layout.share.host, layout.share.hosts)
 
 
 @contextmanager

@@ -201,6 +201,7 @@ class Training:
         if self._place.reader is not None:
             source.set_state(self._place.reader)
         parts = parts_of(stage.batch, stage.length, self._layout)
+        hosts = 1 if self._layout is None else self._layout.share.hosts
         step = make_step(
             StepSettings(
                 self._shape, stage.optimizer, self.settings.compute,
@@ -212,7 +213,7 @@ class Training:
         batches = iter(source)
         while self._place.stage_step < stage.steps:
             batch = next(batches, None)
-            if batch is None or len(batch["tokens"]) * jax.process_count() < stage.batch:
+            if batch is None or len(batch["tokens"]) * hosts < stage.batch:
                 self._tell.say(
                     f"the data of {stage.name} ended after {self._place.stage_step} of "
                     f"{stage.steps} steps"
