@@ -56,6 +56,16 @@ def put_scalar(value: Any, layout: Layout | None) -> Array:
     return jax.make_array_from_callback((), layout.whole(), lambda _: found)
 
 
+def everyone(value: int) -> list[int]:
+    """What each process gives, by process; all of them must ask at the same place."""
+    if jax.process_count() == 1:
+        return [value]
+    from jax.experimental.multihost_utils import process_allgather
+
+    found: list[int] = np.asarray(process_allgather(np.int32(value))).tolist()
+    return found
+
+
 def fetch(arrays: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
     """Whole arrays on this machine, in every process."""
     return {name: _fetch(value) for name, value in arrays.items()}

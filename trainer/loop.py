@@ -246,7 +246,8 @@ class Training:
         self._tell.step({**row, "seen": stage.step_tokens})
         place.reader, place.watch = source.get_state(), watch.state()
         ended = place.stage_step == stage.steps
-        asked = self._stop()
+        # One process alone that stopped would leave the others waiting for it.
+        asked = any(arrays.everyone(self._stop()))
         # Behind a checkpoint that has it, a validation would be lost to whoever stops in between.
         if not ended and self._due(stage, self.settings.validations):
             self._validate(stage)
