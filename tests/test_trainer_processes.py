@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -14,13 +15,14 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers_here import own_texts, small_tokenizer
 from training_here import write_text_shards
 
+from pipelines.cli import main
 from trainer.journal import Journal
 from trainer.sharding import MeshError, row_share
 
 ENVIRONMENT = {
-    **os.environ,
     "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
     "XLA_FLAGS": "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0",
     "JAX_PLATFORMS": "cpu",
@@ -36,7 +38,7 @@ def free_port() -> str:
 
 def start(*words: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, *words], env=ENVIRONMENT, cwd=ROOT, text=True,
+        [sys.executable, *words], env={**os.environ, **ENVIRONMENT}, cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -100,3 +102,61 @@ def test_every_row_is_loaded_by_the_processes_that_need_it(mesh, devices):
 def test_processes_that_would_have_parts_of_each_other_s_rows_are_refused():
     with pytest.raises(MeshError, match="a mesh of 2x1x3x1 on 3 processes, which would have parts"):
         row_share(owners((2, 1, 3, 1), 2), 0)
+
+
+# --- stopping, going on, ending -------------------------------------------------------------------
+
+TWICE = """
+import os, signal, sys
+from pipelines.cli import main
+from pipelines.training_show import Show
+from trainer import compute
+
+step = Show.step
+def stepped(self, row):
+    step(self, row)
+    if row["step"] == 2 and sys.argv[-1] == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+Show.step = stepped
+stopped = main(sys.argv[1:])
+Show.step = step
+compute.start = lambda *_: None
+print(stopped, main(sys.argv[1:]))
+"""
+"""A command that is stopped by a signal to the second process alone, and given again."""
+
+RECIPE = """\
+name: small
+model: {width: 16, layers: 1, heads: 2, kv_heads: 1, head: 8, hidden: 32}
+stages:
+  - {name: core, sequence_length: 128, tokens: 1M, batch_tokens: 512, optimizer: {rate: 0.05}}
+"""
+
+
+def write_texts(folder: Path) -> str:
+    """Three files of very different sizes: with one each, one host's would end first."""
+    folder.mkdir()
+    for number, (documents, text) in enumerate(zip((4, 1, 1), own_texts(), strict=False)):
+        row = json.dumps({"text": text[:1500]}) + "\n"
+        (folder / f"{number}.jsonl").write_text(row * documents)
+    return str(folder / "*.jsonl")
+
+
+def test_two_processes_stop_together_go_on_and_end_together(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIDERMILL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "small.yaml").write_text(RECIPE)
+    (tmp_path / "tokenizer.model").write_bytes(small_tokenizer().content)
+    words = ["train", "-r", str(tmp_path / "small.yaml"), "--texts", write_texts(tmp_path / "t"),
+             "--tokenizer", str(tmp_path / "tokenizer.model")]  # fmt: skip
+    assert main([*words, "--target", str(tmp_path / "one")]) == 0
+    several = ["--target", str(tmp_path / "two"), "--coordinator", f"127.0.0.1:{free_port()}",
+               "--processes", "2", "--process"]  # fmt: skip
+    both = [start("-c", TWICE, *words, *several, str(number)) for number in range(2)]
+    for code, out, error in finish(both):
+        assert code == 0, error[-2000:]
+        assert out.splitlines()[-1] == "130 0", error[-2000:]
+        assert "Traceback" not in error
+    assert (tmp_path / "two" / "checkpoints" / "step-00000002").is_dir()
+    found = losses(tmp_path / "one")
+    assert len(found) > 3
+    assert losses(tmp_path / "two") == pytest.approx(found, abs=1e-4)
