@@ -145,7 +145,7 @@ def text_data(
     paths = sorted({path for pattern in patterns for path in glob.glob(pattern)})
     if not paths:
         raise InputError(f"no file matches {', '.join(patterns)}")
-    names = [f"{os.path.basename(path)} {os.path.getsize(path)}" for path in paths]
+    names = [f"{os.path.basename(path)} {digest(path)}" for path in paths]
     identity = hashlib.sha256("\n".join([*names, field]).encode()).hexdigest()
 
     def opened() -> Source:

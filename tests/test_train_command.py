@@ -13,8 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, TINY, digests
+from tokenizers_here import small_tokenizer
+from training_here import stage
 
 from pipelines.cli import main
+from pipelines.training_data import text_data
 from trainer.bits import prepare
 from trainer.loop import BEFORE
 from trainer.model_files import load_model
@@ -227,6 +230,23 @@ def test_texts_are_tokenized_as_they_are_read(texts, packed_run, tmp_path, recip
     assert f"the data of core ended after {steps} of 976 steps" in told.err
     assert "nothing was set aside to validate on" in told.out
     assert load_model(str(tmp_path / "run")).card["validation"] is None
+
+
+def test_texts_are_known_by_what_they_say(texts, tmp_path):
+    shutil.copytree(texts, tmp_path / "texts")
+
+    def identity() -> str:
+        pattern = [str(tmp_path / "texts" / "*.jsonl")]
+        return text_data(pattern, stage(), small_tokenizer(), 0, field="body").identity
+
+    before = identity()
+    path = tmp_path / "texts" / "3.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"e", b"i", 1))
+    assert path.stat().st_size == len(content)
+    assert identity() != before
+    path.write_bytes(content)
+    assert identity() == before
 
 
 def test_a_mixture_a_start_and_pruning(trained_run, packed_run, tmp_path, recipe, capsys):
