@@ -266,7 +266,9 @@ class _Plan:
             return "f32"
         begun = checkpoint.listed(os.path.join(target, CHECKPOINTS))
         if begun and not arguments.restart:
-            return str(checkpoint.read_state(begun[-1])["settings"]["compute"])
+            state = checkpoint.read_state(begun[-1])
+            settings = checkpoint.field(begun[-1], state, "settings", dict)
+            return str(checkpoint.field(begun[-1], settings, "compute", str))
         ratio = bf16_ratio(shape.width, max(layer.hidden for layer in shape.layers))
         if ratio < 1.0:
             self.notes.append(

@@ -162,11 +162,50 @@ def test_a_checkpoint_of_another_shape_is_refused(shards, whole, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [("{", "is no checkpoint"), ("[]", "not the state"), ('{"format": 1}', "not the state"),
-     ('{"format": "cidermill-checkpoint", "version": 9}', "version 9")],
+     ('{"format": "cidermill-checkpoint", "version": 9}', "version 9"),
+     ('{"format": "cidermill-checkpoint", "version": 2}', "its digest is not that of its")],
 )  # fmt: skip
 def test_a_state_that_is_none(shards, whole, tmp_path, content, message):
     (damaged(whole, tmp_path) / "state.json").write_text(content)
     with pytest.raises(CheckpointError, match=message):
+        training(tmp_path, shards).run()
+
+
+def test_a_number_that_was_changed_in_a_state_is_found(shards, whole, tmp_path):
+    last = damaged(whole, tmp_path)
+    state = (last / "state.json").read_text()
+    assert '"stage_step": 0' in state
+    (last / "state.json").write_text(state.replace('"stage_step": 0', '"stage_step": 3'))
+    with pytest.raises(
+        CheckpointError, match=r"state.json is damaged: its.*remove \S*000012 to go"
+    ):
+        training(tmp_path, shards).run()
+
+
+def rewrite(last: Path, name: str, value: object) -> None:
+    """Another value in a state, or none for ``...``, with a digest that fits."""
+    state = json.loads((last / "state.json").read_text())
+    within = state["place"] if name in state["place"] and name != "step" else state
+    within[name] = value
+    if value is ...:
+        del within[name]
+    (last / "state.json").write_text(json.dumps(checkpoint.sealed(state)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("place", ..., "'place' is absent; it must be dict"),
+        ("identity", None, "'identity' is None; it must be str"),
+        ("shape", [], r"'shape' is \[\]; it must be dict"),
+        ("stage_step", -1, "'stage_step' is -1; it must be int, and no number below 0"),
+        ("tokens", True, "'tokens' is True; it must be int"),
+        ("reader", 3, "'reader' is 3; it must be dict or null"),
+    ],
+)
+def test_a_state_without_what_it_must_have(shards, whole, tmp_path, name, value, message):
+    rewrite(damaged(whole, tmp_path), name, value)
+    with pytest.raises(CheckpointError, match=rf"state.json is damaged: {message}.*; remove "):
         training(tmp_path, shards).run()
 
 

@@ -127,6 +127,19 @@ class _Place:
     reader: dict[str, Any] | None = None
     watch: dict[str, float] | None = None
 
+    @staticmethod
+    def read(path: str, state: Mapping[str, Any]) -> _Place:
+        """The place in the state of a checkpoint. Raises ``CheckpointError``."""
+        found = checkpoint.field(path, state, "place", dict)
+        numbers = ("stage", "stage_step", "step", "tokens")
+        return _Place(
+            *(checkpoint.field(path, found, name, int) for name in numbers),
+            *(
+                checkpoint.field(path, found, name, dict, type(None))
+                for name in ("reader", "watch")
+            ),
+        )
+
 
 class Stopped(Exception):
     """The run was asked to stop, and did, behind the checkpoint that the message names."""
@@ -374,14 +387,15 @@ class Training:
             return
         path = self._last = found[-1]
         files, state = checkpoint.load(path)
-        if state["identity"] != identity(self.settings):
+        if checkpoint.field(path, state, "identity", str) != identity(self.settings):
+            before = checkpoint.field(path, state, "settings", dict)
             raise CheckpointError(
                 f"{self.folder} holds a run with other settings: "
-                f"{difference(state['settings'], self.settings.to_dict())}; name another --target, "
+                f"{difference(before, self.settings.to_dict())}; name another --target, "
                 "or --restart"
             )
-        self._place = _Place(**state["place"])
-        self._shape = Shape.from_dict(state["shape"])
+        self._place = _Place.read(path, state)
+        self._shape = Shape.from_dict(checkpoint.field(path, state, "shape", dict))
         self._restore_arrays(path, files, state)
         if self._writes:
             for journal in (self._losses, self._validations):
@@ -411,7 +425,8 @@ class Training:
         self._params = arrays.put_params(files["params"], self._layout)
         if self._place.stage_step:
             own = {name: files[name] for name in ("momentum", "square")}
-            self._state = _put_state({**own, "applied": np.int32(state["applied"])}, self._layout)
+            applied = np.int32(checkpoint.field(path, state, "applied", int))
+            self._state = _put_state({**own, "applied": applied}, self._layout)
 
 
 def _fresh_state(params: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
