@@ -199,8 +199,9 @@ def test_divergence_ends_with_one_line_and_a_report(packed_run, tmp_path, recipe
     monkeypatch.setattr(Watch, "look", lambda self, step, *_: "worse" if step == 3 else None)
     assert train(packed_run, "-r", recipe(), "--target", str(tmp_path / "run")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    last = tmp_path / "run" / "checkpoints" / "step-00000002"
-    assert error == f"cidermill: worse; the last good checkpoint is {last}"
+    good, last = (tmp_path / "run" / "checkpoints" / f"step-0000000{n}" for n in (1, 2))
+    told = f"the last good checkpoint is {good}; remove {last} to go on from it"
+    assert error == f"cidermill: worse; {told}"
     assert json.loads((tmp_path / "run" / "train.json").read_text())["steps"] == 2
 
 

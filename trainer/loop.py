@@ -176,6 +176,7 @@ class Training:
         self._state: dict[str, Any] = {}
         self._writes = jax.process_index() == 0
         self._last: str | None = None
+        self._good: str | None = None
         self._scorer: Scorer | None = None
 
     def run(self) -> Judgement | None:
@@ -249,7 +250,9 @@ class Training:
         place = self._place
         wrong = watch.look(place.step + 1, told["loss"], told["norm"], told["applied"])
         if wrong is not None:
-            raise Diverged(f"{wrong}; the last good checkpoint is {self._last or 'none'}")
+            raise Diverged(f"{wrong}; {self._told_good()}")
+        # A step's loss is that of the weights before it, so only now is the checkpoint known.
+        self._good = self._last
         place.step += 1
         place.stage_step += 1
         place.tokens += int(told["tokens"])
@@ -268,6 +271,16 @@ class Training:
             self._save()
         if asked and not ended:
             raise Stopped(f"stopped after step {place.step}; the same command goes on from there")
+
+    def _told_good(self) -> str:
+        """The newest checkpoint whose weights gave a good loss, and what lies behind it."""
+        good = self._good if self._good is not None and os.path.isdir(self._good) else None
+        told = f"the last good checkpoint is {good or 'none'}"
+        if good == self._last:
+            return told
+        if good is None:
+            return f"{told}; begin anew with --restart"
+        return f"{told}; remove {self._last} to go on from it"
 
     def _due(self, stage: Stage, times: int) -> bool:
         return self._place.stage_step % max(1, math.ceil(stage.steps / times)) == 0
@@ -386,6 +399,8 @@ class Training:
             self._params = arrays.put_params(own, self._layout)
             return
         path = self._last = found[-1]
+        # The run has gone on from each but the last.
+        self._good = found[-2] if len(found) > 1 else None
         files, state = checkpoint.load(path)
         if checkpoint.field(path, state, "identity", str) != identity(self.settings):
             before = checkpoint.field(path, state, "settings", dict)
