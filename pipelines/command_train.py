@@ -209,8 +209,6 @@ class _Plan:
     """Everything that a run needs, made ready and checked before its first step."""
 
     def __init__(self, arguments: argparse.Namespace, recipe: Any, target: str) -> None:
-        import jax
-
         from pipelines.tokenizer_file import load
         from pipelines.training_data import (
             check_set_aside,
@@ -236,7 +234,7 @@ class _Plan:
             shape, self.start = model.shape, model.params
             begun = str(model.card["weights_sha256"])
         self.layout = _layout(arguments)
-        host, hosts = jax.process_index(), jax.process_count()
+        host, hosts = _share(self.layout, recipe)
         folders = [_shards(arguments, stage) for stage in recipe.stages]
         self._data = [
             text_data(arguments.texts, stage, self.tokenizer, recipe.seed,
@@ -275,7 +273,9 @@ class _Plan:
             return "f32"
         begun = checkpoint.listed(os.path.join(target, CHECKPOINTS))
         if begun and not arguments.restart:
-            return str(checkpoint.read_state(begun[-1])["settings"]["compute"])
+            state = checkpoint.read_state(begun[-1])
+            settings = checkpoint.field(begun[-1], state, "settings", dict)
+            return str(checkpoint.field(begun[-1], settings, "compute", str))
         ratio = bf16_ratio(shape.width, max(layer.hidden for layer in shape.layers))
         if ratio < 1.0:
             self.notes.append(
@@ -426,6 +426,16 @@ def _layout(arguments: argparse.Namespace) -> Any:
     if arguments.mesh:
         return make_layout(parse_mesh(arguments.mesh))
     return None if jax.device_count() == 1 else make_layout((1, jax.device_count()))
+
+
+def _share(layout: Any, recipe: Any) -> tuple[int, int]:
+    """Which share of the rows of a batch this process loads, of how many; every stage's batches
+    must fit the mesh."""
+    from trainer.step import parts_of
+
+    for stage in recipe.stages:
+        parts_of(stage.batch, stage.length, layout)
+    return (0, 1) if layout is None else (layout.share.host, layout.share.hosts)
 
 
 @contextmanager

@@ -13,8 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, TINY, digests
+from tokenizers_here import small_tokenizer
+from training_here import stage
 
 from pipelines.cli import main
+from pipelines.training_data import text_data
 from tokenizer.shard_set import ShardSet
 from trainer.bits import prepare
 from trainer.loop import BEFORE
@@ -197,8 +200,9 @@ def test_divergence_ends_with_one_line_and_a_report(packed_run, tmp_path, recipe
     monkeypatch.setattr(Watch, "look", lambda self, step, *_: "worse" if step == 3 else None)
     assert train(packed_run, "-r", recipe(), "--target", str(tmp_path / "run")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    last = tmp_path / "run" / "checkpoints" / "step-00000002"
-    assert error == f"cidermill: worse; the last good checkpoint is {last}"
+    good, last = (tmp_path / "run" / "checkpoints" / f"step-0000000{n}" for n in (1, 2))
+    told = f"the last good checkpoint is {good}; remove {last} to go on from it"
+    assert error == f"cidermill: worse; {told}"
     assert json.loads((tmp_path / "run" / "train.json").read_text())["steps"] == 2
 
 
@@ -228,6 +232,23 @@ def test_texts_are_tokenized_as_they_are_read(texts, packed_run, tmp_path, recip
     assert f"the data of core ended after {steps} of 976 steps" in told.err
     assert "nothing was set aside to validate on" in told.out
     assert load_model(str(tmp_path / "run")).card["validation"] is None
+
+
+def test_texts_are_known_by_what_they_say(texts, tmp_path):
+    shutil.copytree(texts, tmp_path / "texts")
+
+    def identity() -> str:
+        pattern = [str(tmp_path / "texts" / "*.jsonl")]
+        return text_data(pattern, stage(), small_tokenizer(), 0, field="body").identity
+
+    before = identity()
+    path = tmp_path / "texts" / "3.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"e", b"i", 1))
+    assert path.stat().st_size == len(content)
+    assert identity() != before
+    path.write_bytes(content)
+    assert identity() == before
 
 
 def test_a_mixture_a_start_and_pruning(trained_run, packed_run, tmp_path, recipe, capsys):

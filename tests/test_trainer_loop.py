@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, digests
-from training_here import LENGTH, SHAPE, stage, training, write_text_shards
+from training_here import SHAPE, stage, training, write_text_shards
 
 from tokenizer.shard_set import ShardSet
 from trainer import checkpoint
@@ -24,6 +24,7 @@ from trainer.journal import Journal
 from trainer.labels import LabelError, open_labels, write_labels
 from trainer.loop import Stopped, Tell
 from trainer.model_files import ModelError, load_model
+from trainer.optimizer import Optimizer
 from trainer.watch import Diverged, Watch
 
 
@@ -162,11 +163,50 @@ def test_a_checkpoint_of_another_shape_is_refused(shards, whole, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [("{", "is no checkpoint"), ("[]", "not the state"), ('{"format": 1}', "not the state"),
-     ('{"format": "cidermill-checkpoint", "version": 9}', "version 9")],
+     ('{"format": "cidermill-checkpoint", "version": 9}', "version 9"),
+     ('{"format": "cidermill-checkpoint", "version": 2}', "its digest is not that of its")],
 )  # fmt: skip
 def test_a_state_that_is_none(shards, whole, tmp_path, content, message):
     (damaged(whole, tmp_path) / "state.json").write_text(content)
     with pytest.raises(CheckpointError, match=message):
+        training(tmp_path, shards).run()
+
+
+def test_a_number_that_was_changed_in_a_state_is_found(shards, whole, tmp_path):
+    last = damaged(whole, tmp_path)
+    state = (last / "state.json").read_text()
+    assert '"stage_step": 0' in state
+    (last / "state.json").write_text(state.replace('"stage_step": 0', '"stage_step": 3'))
+    with pytest.raises(
+        CheckpointError, match=r"state.json is damaged: its.*remove \S*000012 to go"
+    ):
+        training(tmp_path, shards).run()
+
+
+def rewrite(last: Path, name: str, value: object) -> None:
+    """Another value in a state, or none for ``...``, with a digest that fits."""
+    state = json.loads((last / "state.json").read_text())
+    within = state["place"] if name in state["place"] and name != "step" else state
+    within[name] = value
+    if value is ...:
+        del within[name]
+    (last / "state.json").write_text(json.dumps(checkpoint.sealed(state)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("place", ..., "'place' is absent; it must be dict"),
+        ("identity", None, "'identity' is None; it must be str"),
+        ("shape", [], r"'shape' is \[\]; it must be dict"),
+        ("stage_step", -1, "'stage_step' is -1; it must be int, and no number below 0"),
+        ("tokens", True, "'tokens' is True; it must be int"),
+        ("reader", 3, "'reader' is 3; it must be dict or null"),
+    ],
+)
+def test_a_state_without_what_it_must_have(shards, whole, tmp_path, name, value, message):
+    rewrite(damaged(whole, tmp_path), name, value)
+    with pytest.raises(CheckpointError, match=rf"state.json is damaged: {message}.*; remove "):
         training(tmp_path, shards).run()
 
 
@@ -238,37 +278,41 @@ def test_data_that_ends_early_is_told(shards, tmp_path):
     assert any(f"ended after {windows} of {windows + 5} steps" in note for note in Notes.found)
 
 
-def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(shards, tmp_path):
-    class Broken:
-        """A source whose rows have no token to predict from the fifth on: a loss of 0 over 0."""
-
-        def __init__(self):
-            self.count = 0
-
-        def __iter__(self):
-            return self
-
-        def __next__(self):
-            self.count += 1
-            rows = np.zeros((4, LENGTH), np.int32)
-            return {"tokens": rows + 7, "segments": rows + 1, "positions": rows}
-
-        def get_state(self):
-            return {}
-
-    begun = {}
-    broken = training(tmp_path, shards, open_source=lambda _: Broken(), saves=12)
+@pytest.mark.parametrize(
+    ("step", "options", "good"),
+    [
+        (5, {"saves": 12}, r"step-00000003; remove \S*step-00000004 to go on from it$"),
+        (5, {}, r"step-00000003$"),
+        (3, {}, "none$"),
+        # Only a checkpoint whose weights are not known to be good is left.
+        (5, {"saves": 12, "keep": 1}, "none; begin anew with --restart$"),
+    ],
+)
+def test_a_loss_that_is_no_number_names_the_last_checkpoint_that_is_known_to_be_good(
+    shards, tmp_path, monkeypatch, step, options, good
+):
     watch = Watch.look
 
-    def look(self, step, loss, norm, applied):
-        return watch(self, step, math.nan if step == 5 else loss, norm, applied)
+    def look(self, number, loss, norm, applied):
+        return watch(self, number, math.nan if number == step else loss, norm, applied)
 
-    begun["look"] = look
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Watch, "look", look)
-        with pytest.raises(Diverged, match=r"the loss of step 5 is nan.*step-00000004"):
-            broken.run()
-    assert len(losses(tmp_path).splitlines()) == 4
+    monkeypatch.setattr(Watch, "look", look)
+    with pytest.raises(Diverged, match=rf"the loss of step {step} is nan.*checkpoint is \S*{good}"):
+        training(tmp_path, shards, **options).run()
+    assert len(losses(tmp_path).splitlines()) == step - 1
+
+
+def test_weights_that_a_step_has_ruined_are_no_good_checkpoint(shards, tmp_path, monkeypatch):
+    ruined = (stage(optimizer=Optimizer(rate=1e30), warmup=0),)
+    with pytest.raises(Diverged, match="the loss of step 2 .* is none; begin anew with --restart"):
+        training(tmp_path / "ruined", shards, ruined, saves=12).run()
+    # Gone on with, a run knows that it went on well from all checkpoints but the last.
+    seen = iter([False] * 5 + [True])
+    with pytest.raises(Stopped):
+        training(tmp_path / "cut", shards, stop=lambda: next(seen)).run()
+    monkeypatch.setattr(Watch, "look", lambda self, *_: "worse")
+    with pytest.raises(Diverged, match=r"is \S*step-00000003; remove \S*step-00000006 to go on"):
+        training(tmp_path / "cut", shards).run()
 
 
 def test_a_watch_knows_divergence():

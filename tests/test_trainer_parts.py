@@ -114,7 +114,7 @@ def test_checkpoints_are_listed_by_step_and_the_last_are_kept(tmp_path):
 def test_a_state_that_names_what_it_should_not(tmp_path, files, message):
     path = Path(checkpoint.save(str(tmp_path), 1, ARRAYS, {}))
     state = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps({**state, "files": files}))
+    (path / "state.json").write_text(json.dumps(checkpoint.sealed({**state, "files": files})))
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(str(path))
 

@@ -1,7 +1,7 @@
 """Checkpoints: arrays as safetensors, the rest as JSON, whole or not at all.
 
 A checkpoint is a folder, written under another name and renamed when all its files are on disk. A
-damaged one is refused by the digests in its ``state.json``, not loaded.
+damaged one is refused by the digests in its ``state.json``, which has one of itself as well.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from trainer.headed import read_headed, write_headed
+from trainer.headed import HEAD, read_headed, write_headed
 from trainer.safe_file import save_arrays
 
 Arrays = dict[str, NDArray[Any]]
 
 FORMAT = "cidermill-checkpoint"
-VERSION = 1
+VERSION = 2
 STATE = "state.json"
+SEAL = "sha256"
 READ_BYTES = 1 << 20
 _NAME = re.compile(r"step-(\d{8,})$")
 _TEMPORARY = ".writing-"
@@ -52,7 +53,7 @@ def save(
         digests[f"{own}.safetensors"] = digest(path)
         _sync(path)
     path = os.path.join(temporary, STATE)
-    write_headed(path, FORMAT, VERSION, {"step": step, "files": digests, **state})
+    write_headed(path, FORMAT, VERSION, sealed({"step": step, "files": digests, **state}))
     if os.path.exists(target):
         # Of a run that was begun anew from before it.
         shutil.rmtree(target)
@@ -96,10 +97,42 @@ def load(path: str) -> tuple[dict[str, Arrays], dict[str, Any]]:
 def read_state(path: str) -> dict[str, Any]:
     """The state alone. Raises ``CheckpointError``."""
     place = os.path.join(path, STATE)
-    return read_headed(
+    found = read_headed(
         place, FORMAT, VERSION, "the state of a checkpoint", CheckpointError,
         unread=f"{path} is no checkpoint",
     )  # fmt: skip
+    if sealed(found)[SEAL] != found.pop(SEAL, None):
+        raise CheckpointError(
+            f"{place} is damaged: its digest is not that of its content; remove {path} to go on "
+            "from the checkpoint before it"
+        )
+    return found
+
+
+def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state with the SHA-256 of all the rest of it, but for what every such file begins with."""
+    rest = {key: value for key, value in state.items() if key not in (SEAL, *HEAD)}
+    # Keys of dictionaries are texts only when they come back from JSON.
+    content = json.dumps(json.loads(json.dumps(rest)), sort_keys=True)
+    return {**rest, SEAL: hashlib.sha256(content.encode()).hexdigest()}
+
+
+def field(path: str, state: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    """What a state has under a name, of one of these types.
+
+    Raises:
+      CheckpointError: it is absent, of another type, or a number below 0.
+    """
+    found = state.get(name)
+    known = isinstance(found, kinds) and not isinstance(found, bool)
+    if name not in state or not known or (isinstance(found, int) and found < 0):
+        told = f"is {found!r:.40}" if name in state else "is absent"
+        wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise CheckpointError(
+            f"{os.path.join(path, STATE)} is damaged: {name!r} {told}; it must be {wanted}, and "
+            f"no number below 0; remove {path} to go on from the checkpoint before it"
+        )
+    return found
 
 
 def listed(folder: str) -> list[str]:

@@ -46,6 +46,8 @@ def start(cache: str | None, hosts: Hosts | None = None) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, CACHE))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if hosts is not None:
+        # Its service would take SIGTERM for itself, and the run would not hear of it.
+        jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(hosts.coordinator, hosts.processes, hosts.process)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_BYTES = 64 << 20
+HEAD = ("format", "version")
 
 
 def read_headed(

@@ -128,6 +128,19 @@ class _Place:
     reader: dict[str, Any] | None = None
     watch: dict[str, float] | None = None
 
+    @staticmethod
+    def read(path: str, state: Mapping[str, Any]) -> _Place:
+        """The place in the state of a checkpoint. Raises ``CheckpointError``."""
+        found = checkpoint.field(path, state, "place", dict)
+        numbers = ("stage", "stage_step", "step", "tokens")
+        return _Place(
+            *(checkpoint.field(path, found, name, int) for name in numbers),
+            *(
+                checkpoint.field(path, found, name, dict, type(None))
+                for name in ("reader", "watch")
+            ),
+        )
+
 
 class Stopped(Exception):
     """The run was asked to stop, and did, behind the checkpoint that the message names."""
@@ -164,6 +177,7 @@ class Training:
         self._state: dict[str, Any] = {}
         self._writes = jax.process_index() == 0
         self._last: str | None = None
+        self._good: str | None = None
         self._scorer: Scorer | None = None
 
     def run(self) -> Judgement | None:
@@ -202,6 +216,7 @@ class Training:
         if self._place.reader is not None:
             source.set_state(self._place.reader)
         parts = parts_of(stage.batch, stage.length, self._layout)
+        hosts = 1 if self._layout is None else self._layout.share.hosts
         step = make_step(
             StepSettings(
                 self._shape, stage.optimizer, self.settings.compute,
@@ -214,7 +229,7 @@ class Training:
         compiled = False
         while self._place.stage_step < stage.steps:
             batch = next(batches, None)
-            if batch is None or len(batch["tokens"]) * jax.process_count() < stage.batch:
+            if batch is None or len(batch["tokens"]) * hosts < stage.batch:
                 self._tell.say(
                     f"the data of {stage.name} ended after {self._place.stage_step} of "
                     f"{stage.steps} steps"
@@ -241,7 +256,9 @@ class Training:
         place = self._place
         wrong = watch.look(place.step + 1, told["loss"], told["norm"], told["applied"])
         if wrong is not None:
-            raise Diverged(f"{wrong}; the last good checkpoint is {self._last or 'none'}")
+            raise Diverged(f"{wrong}; {self._told_good()}")
+        # A step's loss is that of the weights before it, so only now is the checkpoint known.
+        self._good = self._last
         place.step += 1
         place.stage_step += 1
         place.tokens += int(told["tokens"])
@@ -251,7 +268,8 @@ class Training:
         self._tell.step({**row, "seen": stage.step_tokens})
         place.reader, place.watch = source.get_state(), watch.state()
         ended = place.stage_step == stage.steps
-        asked = self._stop()
+        # One process alone that stopped would leave the others waiting for it.
+        asked = any(arrays.everyone(self._stop()))
         # Behind a checkpoint that has it, a validation would be lost to whoever stops in between.
         if not ended and self._due(stage, self.settings.validations):
             self._validate(stage)
@@ -259,6 +277,16 @@ class Training:
             self._save()
         if asked and not ended:
             raise Stopped(f"stopped after step {place.step}; the same command goes on from there")
+
+    def _told_good(self) -> str:
+        """The newest checkpoint whose weights gave a good loss, and what lies behind it."""
+        good = self._good if self._good is not None and os.path.isdir(self._good) else None
+        told = f"the last good checkpoint is {good or 'none'}"
+        if good == self._last:
+            return told
+        if good is None:
+            return f"{told}; begin anew with --restart"
+        return f"{told}; remove {self._last} to go on from it"
 
     def _due(self, stage: Stage, times: int) -> bool:
         return self._place.stage_step % max(1, math.ceil(stage.steps / times)) == 0
@@ -380,15 +408,18 @@ class Training:
             self._params = arrays.put_params(own, self._layout)
             return
         path = self._last = found[-1]
+        # The run has gone on from each but the last.
+        self._good = found[-2] if len(found) > 1 else None
         files, state = checkpoint.load(path)
-        if state["identity"] != identity(self.settings):
+        if checkpoint.field(path, state, "identity", str) != identity(self.settings):
+            before = checkpoint.field(path, state, "settings", dict)
             raise CheckpointError(
                 f"{self.folder} holds a run with other settings: "
-                f"{difference(state['settings'], self.settings.to_dict())}; name another --target, "
+                f"{difference(before, self.settings.to_dict())}; name another --target, "
                 "or --restart"
             )
-        self._place = _Place(**state["place"])
-        self._shape = Shape.from_dict(state["shape"])
+        self._place = _Place.read(path, state)
+        self._shape = Shape.from_dict(checkpoint.field(path, state, "shape", dict))
         self._restore_arrays(path, files, state)
         if self._writes:
             for journal in (self._losses, self._validations):
@@ -418,7 +449,8 @@ class Training:
         self._params = arrays.put_params(files["params"], self._layout)
         if self._place.stage_step:
             own = {name: files[name] for name in ("momentum", "square")}
-            self._state = _put_state({**own, "applied": np.int32(state["applied"])}, self._layout)
+            applied = np.int32(checkpoint.field(path, state, "applied", int))
+            self._state = _put_state({**own, "applied": applied}, self._layout)
 
 
 def _fresh_state(params: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from numpy.typing import NDArray
 
 Array = jax.Array
 Axes = tuple[str, ...]
@@ -38,10 +40,50 @@ class MeshError(ValueError):
 
 
 @dataclass(frozen=True)
+class RowShare:
+    """Which rows of every batch a process loads: share ``host`` of ``hosts``.
+
+    ``blocks`` are its places along ``ROWS``. Processes whose devices differ in tensor or sequence
+    alone have the same share.
+    """
+
+    host: int
+    hosts: int
+    blocks: tuple[int, ...]
+
+
+def row_share(owners: NDArray[np.int_], process: int) -> RowShare:
+    """The share of a process; ``owners`` is the process of each device, as the mesh has them.
+
+    Raises:
+      MeshError: the processes do not hold equally many rows each, or some in common and some not.
+    """
+    blocks = owners.reshape(owners.shape[0] * owners.shape[1], -1)
+    held = {
+        int(own): tuple(np.flatnonzero((blocks == own).any(1)).tolist())
+        for own in np.unique(owners)
+    }
+    shares = sorted(set(held.values()))
+    if len({len(share) for share in shares}) > 1 or sum(map(len, shares)) > len(blocks):
+        raise MeshError(
+            f"a mesh of {'x'.join(map(str, owners.shape))} on {len(held)} processes, which would "
+            "have parts of each other's rows; tensor x sequence must divide the devices of a "
+            "process, or be a multiple of them"
+        )
+    return RowShare(shares.index(held[process]), len(shares), held[process])
+
+
+@dataclass(frozen=True)
 class Layout:
     """A mesh with the rules of what lies where."""
 
     mesh: Mesh
+
+    @cached_property
+    def share(self) -> RowShare:
+        """What this process loads of every batch. Raises ``MeshError``."""
+        owners = [device.process_index for device in self.mesh.devices.flat]
+        return row_share(np.array(owners).reshape(self.mesh.devices.shape), jax.process_index())
 
     def parameter(self, name: str, dims: Sequence[int]) -> NamedSharding:
         """Where a parameter lies, and what is kept of it by the optimizer."""

@@ -51,8 +51,14 @@ def parts_of(rows: int, length: int, layout: Layout | None) -> int:
     """In how many parts a batch of ``rows`` windows goes through the model.
 
     Raises:
-      MeshError: the rows cannot be shared by the devices.
+      MeshError: the rows, or the tokens of a window, cannot be shared by the devices.
     """
+    pieces = 1 if layout is None else layout.size(("sequence",))
+    if length % pieces:
+        raise MeshError(
+            f"windows of {length} tokens on {pieces} devices for sequence; give a mesh whose "
+            "last size divides them"
+        )
     devices = 1 if layout is None else layout.size(ROWS)
     if rows % devices:
         raise MeshError(
