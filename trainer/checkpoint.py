@@ -7,6 +7,7 @@ damaged one is refused by the digests in its ``state.json``, which has one of it
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
