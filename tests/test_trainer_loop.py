@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, digests
-from training_here import SHAPE, stage, training, write_text_shards
+from training_here import SHAPE, TEXTS, stage, training, write_text_shards
 
 from tokenizer.shard_set import ShardSet
 from trainer import checkpoint
@@ -131,6 +132,19 @@ def test_other_settings_are_refused(shards, whole, changes, message):
         training(whole, shards, **changes).run()
     assert message in str(error.value)
     assert "name another --target, or --restart" in str(error.value)
+
+
+@pytest.mark.parametrize("texts", [TEXTS[:3], TEXTS[::-1], [], [{**TEXTS[0], "source": "c"}]])
+def test_a_run_is_validated_on_the_same_texts_to_its_end(shards, whole, tmp_path, texts):
+    damaged(whole, tmp_path)
+    with pytest.raises(CheckpointError) as error:
+        training(tmp_path, shards, texts=texts).run()
+    told = (
+        r"validated on 4 documents \(\w{12}\), and now it would be on %d documents \(\w{12}\); give"
+    )
+    assert re.search(told % len(texts), str(error.value))
+    assert str(error.value).endswith("the same --validation, another --target, or --restart")
+    assert digests(tmp_path) == digests(whole)
 
 
 def damaged(whole: Path, tmp_path: Path) -> Path:

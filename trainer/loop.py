@@ -22,6 +22,7 @@ from tokenizer.model import Tokenizer
 from tokenizer.reader import Batch
 from trainer import arrays, checkpoint
 from trainer.bits import Judgement, Text, judge, shorten
+from trainer.bits import digest as text_digest
 from trainer.checkpoint import CheckpointError
 from trainer.journal import Journal, Row
 from trainer.model import initialise, shapes
@@ -166,6 +167,7 @@ class Training:
         self.folder, self.settings = folder, settings
         self._tokenizer, self._open, self._texts = tokenizer, open_source, texts
         self._begin, self._layout, self._stop = start, layout, stop
+        self._judged = {"documents": len(texts), "sha256": text_digest(texts)}
         self._tell = tell or Tell()
         self._checkpoints = os.path.join(folder, CHECKPOINTS)
         self._losses = Journal(os.path.join(folder, LOSSES))
@@ -375,6 +377,7 @@ class Training:
                 "watch": self._place.watch,
             },
             "applied": int(self._state["applied"]) if self._state else 0,
+            "validation": self._judged,
             "devices": jax.device_count(),
         }
         path = os.path.join(self._checkpoints, f"step-{self._place.step:08d}")
@@ -409,6 +412,7 @@ class Training:
                 f"{difference(before, self.settings.to_dict())}; name another --target, "
                 "or --restart"
             )
+        self._check_texts(checkpoint.field(path, state, "validation", dict))
         self._place = _Place.read(path, state)
         self._shape = Shape.from_dict(checkpoint.field(path, state, "shape", dict))
         self._restore_arrays(path, files, state)
@@ -420,6 +424,18 @@ class Training:
                 f"this run was saved on {state['devices']} devices and goes on on "
                 f"{jax.device_count()}: sums are taken in another order, so that losses may "
                 "differ in their last digits"
+            )
+
+    def _check_texts(self, before: Mapping[str, Any]) -> None:
+        """Rows of one run's validations are of the same documents."""
+        if before != self._judged:
+            was, now = (
+                f"{found.get('documents')} documents ({found.get('sha256')!s:.12})"
+                for found in (before, self._judged)
+            )
+            raise CheckpointError(
+                f"{self.folder} holds a run that is validated on {was}, and now it would be on "
+                f"{now}; give the same --validation, another --target, or --restart"
             )
 
     def _restore_arrays(
