@@ -31,7 +31,7 @@ from trainer.optimizer import schedule_at
 from trainer.prune import kept_widths, mask_shapes, materialise, with_scores
 from trainer.scoring import Scorer
 from trainer.shape import Shape
-from trainer.sharding import Layout
+from trainer.sharding import AXES, Layout
 from trainer.stages import Stage
 from trainer.step import StepSettings, make_step, parts_of, to_parts
 from trainer.watch import Diverged, Watch
@@ -191,6 +191,7 @@ class Training:
         """
         os.makedirs(self._checkpoints, exist_ok=True)
         self._restore()
+        self._check_place()
         if self._place.step == 0:
             self._validate_before()
         while self._place.stage < len(self.settings.stages):
@@ -378,7 +379,7 @@ class Training:
             },
             "applied": int(self._state["applied"]) if self._state else 0,
             "validation": self._judged,
-            "devices": jax.device_count(),
+            "devices": self._devices(),
         }
         path = os.path.join(self._checkpoints, f"step-{self._place.step:08d}")
         if self._writes:
@@ -419,11 +420,26 @@ class Training:
         if self._writes:
             for journal in (self._losses, self._validations):
                 journal.cut(self._place.step)
-        if state["devices"] != jax.device_count():
+        before = checkpoint.field(path, state, "devices", str)
+        if before != self._devices():
             self._tell.say(
-                f"this run was saved on {state['devices']} devices and goes on on "
-                f"{jax.device_count()}: sums are taken in another order, so that losses may "
-                "differ in their last digits"
+                f"this run was saved on {before} and goes on on {self._devices()}: sums are taken "
+                "in another order, so that losses may differ in their last digits"
+            )
+
+    def _devices(self) -> str:
+        """What decides the order of sums: the mesh, and how many processes have it."""
+        sizes = (1,) if self._layout is None else self._layout.mesh.devices.shape
+        mesh = "x".join(map(str, (*sizes, *(1,) * (len(AXES) - len(sizes)))))
+        return f"a mesh of {mesh} in {jax.process_count()} processes"
+
+    def _check_place(self) -> None:
+        """Every process must have found the same checkpoint."""
+        steps = arrays.everyone(self._place.step)
+        if len(set(steps)) > 1:
+            raise CheckpointError(
+                f"the processes find {self.folder} at the steps {', '.join(map(str, steps))}; it "
+                "must be the same folder for all of them, on a file system that they share"
             )
 
     def _check_texts(self, before: Mapping[str, Any]) -> None:
