@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, digests
-from training_here import SHAPE, stage, training, write_text_shards
+from training_here import SHAPE, TEXTS, stage, training, write_text_shards
 
 from tokenizer.shard_set import ShardSet
 from trainer import checkpoint
@@ -25,6 +26,7 @@ from trainer.labels import LabelError, open_labels, write_labels
 from trainer.loop import Stopped, Tell
 from trainer.model_files import ModelError, load_model
 from trainer.optimizer import Optimizer
+from trainer.sharding import make_layout
 from trainer.watch import Diverged, Watch
 
 
@@ -133,6 +135,19 @@ def test_other_settings_are_refused(shards, whole, changes, message):
     assert "name another --target, or --restart" in str(error.value)
 
 
+@pytest.mark.parametrize("texts", [TEXTS[:3], TEXTS[::-1], [], [{**TEXTS[0], "source": "c"}]])
+def test_a_run_is_validated_on_the_same_texts_to_its_end(shards, whole, tmp_path, texts):
+    damaged(whole, tmp_path)
+    with pytest.raises(CheckpointError) as error:
+        training(tmp_path, shards, texts=texts).run()
+    told = (
+        r"validated on 4 documents \(\w{12}\), and now it would be on %d documents \(\w{12}\); give"
+    )
+    assert re.search(told % len(texts), str(error.value))
+    assert str(error.value).endswith("the same --validation, another --target, or --restart")
+    assert digests(tmp_path) == digests(whole)
+
+
 def damaged(whole: Path, tmp_path: Path) -> Path:
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     return tmp_path / "checkpoints" / "step-00000012"
@@ -207,6 +222,31 @@ def rewrite(last: Path, name: str, value: object) -> None:
 def test_a_state_without_what_it_must_have(shards, whole, tmp_path, name, value, message):
     rewrite(damaged(whole, tmp_path), name, value)
     with pytest.raises(CheckpointError, match=rf"state.json is damaged: {message}.*; remove "):
+        training(tmp_path, shards).run()
+
+
+def test_another_mesh_is_told(shards, whole, tmp_path):
+    class Notes(Tell):
+        found: list[str] = []  # noqa: RUF012
+
+        def say(self, text):
+            self.found.append(text)
+
+    last = damaged(whole, tmp_path)
+    training(tmp_path, shards, tell=Notes(), layout=make_layout((1,))).run()
+    assert not Notes.found
+    rewrite(last, "devices", "a mesh of 1x1x2x1 in 1 processes")
+    training(tmp_path, shards, tell=Notes()).run()
+    (note,) = Notes.found
+    assert note.startswith(
+        "this run was saved on a mesh of 1x1x2x1 in 1 processes and goes on on a mesh of 1x1x1x1 in"
+    )
+
+
+def test_processes_that_do_not_share_their_folder_are_refused(shards, whole, tmp_path, monkeypatch):
+    damaged(whole, tmp_path)
+    monkeypatch.setattr("trainer.arrays.everyone", lambda value: [int(value), 0])
+    with pytest.raises(CheckpointError, match="at the steps 12, 0; it must be the same folder for"):
         training(tmp_path, shards).run()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from trainer.sharding import MeshError, make_layout, parse_mesh
+from trainer.sharding import ROWS, Layout, MeshError, make_layout, parse_mesh
 from trainer.step import parts_of
 
 
@@ -101,3 +101,17 @@ def test_meshes_as_text():
                                                       (4, 2048, 4), (16, 32, 1)])  # fmt: skip
 def test_a_batch_goes_through_in_parts_of_about_a_thousand_tokens(rows, length, parts):
     assert parts_of(rows, length, None) == parts
+
+
+@pytest.mark.parametrize(
+    ("rows", "length", "message"),
+    [(6, 32, "batches of 6 windows on 4 devices for rows; give a multiple of 4"),
+     (8, 33, "windows of 33 tokens on 2 devices for sequence; give a mesh whose last size")],
+)  # fmt: skip
+def test_batches_that_a_mesh_cannot_share(rows, length, message):
+    class Eight(Layout):
+        def size(self, axes):
+            return {ROWS: 4, ("sequence",): 2}[axes]
+
+    with pytest.raises(MeshError, match=message):
+        parts_of(rows, length, Eight(None))

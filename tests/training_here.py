@@ -108,6 +108,6 @@ def training(
             "open_source",
             lambda _: WindowReader(shards, seed=settings.seed, batch=4, beside=beside),
         ),
-        prepare(TEXTS, small_tokenizer()),
+        prepare(options.pop("texts", TEXTS), small_tokenizer()),
         **options,
     )

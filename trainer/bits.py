@@ -7,6 +7,8 @@ counted; nor is the end of the document, which has none.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +95,15 @@ def prepare(rows: Iterable[Mapping[str, Any]], tokenizer: Tokenizer) -> list[Tex
         if len(ids) > 1:
             found.append(_text(row["source"] or "", row["language"] or "", ids, sizes))
     return found
+
+
+def digest(texts: Sequence[Text]) -> str:
+    """The SHA-256 of what texts are judged on, in order."""
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(json.dumps([text.source, text.language, text.bytes, len(text.ids)]).encode())
+        found.update(np.asarray(text.ids, "<i4").tobytes())
+    return found.hexdigest()
 
 
 def shorten(texts: Sequence[Text], length: int, most: int, tokenizer: Tokenizer) -> list[Text]:

@@ -22,6 +22,7 @@ from tokenizer.model import Tokenizer
 from tokenizer.reader import Batch
 from trainer import arrays, checkpoint
 from trainer.bits import Judgement, Text, judge, shorten
+from trainer.bits import digest as text_digest
 from trainer.checkpoint import CheckpointError
 from trainer.journal import Journal, Row
 from trainer.memory import give_back
@@ -31,7 +32,7 @@ from trainer.optimizer import schedule_at
 from trainer.prune import kept_widths, mask_shapes, materialise, with_scores
 from trainer.scoring import Scorer
 from trainer.shape import Shape
-from trainer.sharding import Layout
+from trainer.sharding import AXES, Layout
 from trainer.stages import Stage
 from trainer.step import StepSettings, make_step, parts_of, to_parts
 from trainer.watch import Diverged, Watch
@@ -167,6 +168,7 @@ class Training:
         self.folder, self.settings = folder, settings
         self._tokenizer, self._open, self._texts = tokenizer, open_source, texts
         self._begin, self._layout, self._stop = start, layout, stop
+        self._judged = {"documents": len(texts), "sha256": text_digest(texts)}
         self._tell = tell or Tell()
         self._checkpoints = os.path.join(folder, CHECKPOINTS)
         self._losses = Journal(os.path.join(folder, LOSSES))
@@ -190,6 +192,7 @@ class Training:
         """
         os.makedirs(self._checkpoints, exist_ok=True)
         self._restore()
+        self._check_place()
         if self._place.step == 0:
             self._validate_before()
         while self._place.stage < len(self.settings.stages):
@@ -384,7 +387,8 @@ class Training:
                 "watch": self._place.watch,
             },
             "applied": int(self._state["applied"]) if self._state else 0,
-            "devices": jax.device_count(),
+            "validation": self._judged,
+            "devices": self._devices(),
         }
         path = os.path.join(self._checkpoints, f"step-{self._place.step:08d}")
         if self._writes:
@@ -418,17 +422,45 @@ class Training:
                 f"{difference(before, self.settings.to_dict())}; name another --target, "
                 "or --restart"
             )
+        self._check_texts(checkpoint.field(path, state, "validation", dict))
         self._place = _Place.read(path, state)
         self._shape = Shape.from_dict(checkpoint.field(path, state, "shape", dict))
         self._restore_arrays(path, files, state)
         if self._writes:
             for journal in (self._losses, self._validations):
                 journal.cut(self._place.step)
-        if state["devices"] != jax.device_count():
+        before = checkpoint.field(path, state, "devices", str)
+        if before != self._devices():
             self._tell.say(
-                f"this run was saved on {state['devices']} devices and goes on on "
-                f"{jax.device_count()}: sums are taken in another order, so that losses may "
-                "differ in their last digits"
+                f"this run was saved on {before} and goes on on {self._devices()}: sums are taken "
+                "in another order, so that losses may differ in their last digits"
+            )
+
+    def _devices(self) -> str:
+        """What decides the order of sums: the mesh, and how many processes have it."""
+        sizes = (1,) if self._layout is None else self._layout.mesh.devices.shape
+        mesh = "x".join(map(str, (*sizes, *(1,) * (len(AXES) - len(sizes)))))
+        return f"a mesh of {mesh} in {jax.process_count()} processes"
+
+    def _check_place(self) -> None:
+        """Every process must have found the same checkpoint."""
+        steps = arrays.everyone(self._place.step)
+        if len(set(steps)) > 1:
+            raise CheckpointError(
+                f"the processes find {self.folder} at the steps {', '.join(map(str, steps))}; it "
+                "must be the same folder for all of them, on a file system that they share"
+            )
+
+    def _check_texts(self, before: Mapping[str, Any]) -> None:
+        """Rows of one run's validations are of the same documents."""
+        if before != self._judged:
+            was, now = (
+                f"{found.get('documents')} documents ({found.get('sha256')!s:.12})"
+                for found in (before, self._judged)
+            )
+            raise CheckpointError(
+                f"{self.folder} holds a run that is validated on {was}, and now it would be on "
+                f"{now}; give the same --validation, another --target, or --restart"
             )
 
     def _restore_arrays(
