@@ -115,7 +115,7 @@ def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in state.items() if key not in (SEAL, *HEAD)}
     # Keys of dictionaries are texts only when they come back from JSON.
     content = json.dumps(json.loads(json.dumps(rest)), sort_keys=True)
-    return {**rest, SEAL: hashlib.sha256(content.encode()).hexdigest()}
+    return {**state, SEAL: hashlib.sha256(content.encode()).hexdigest()}
 
 
 def field(path: str, state: Mapping[str, Any], name: str, *kinds: type) -> Any:
