@@ -89,15 +89,15 @@ def generate(arguments: argparse.Namespace) -> int:
         pieces = model.generate(
             prompts, tokens=arguments.tokens, stop=arguments.stop, sampling=sampling
         )
+        if len(prompts) == 1:
+            print(prompts[0], end="", flush=True)
+            for piece in pieces:
+                print(piece.text, end="", flush=True)
+            print()
+        else:
+            _in_order(prompts, pieces)
     except (CiderFileError, NoLibrary, ValueError) as error:
         raise InputError(str(error)) from None
-    if len(prompts) == 1:
-        print(prompts[0], end="", flush=True)
-        for piece in pieces:
-            print(piece.text, end="", flush=True)
-        print()
-    else:
-        _in_order(prompts, pieces)
     return 0
 
 
