@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known.beam_options = rest
     try:
         if known.command != "curate":
-            command_curate.set_store_options(rest, strict=True)
+            command_curate.set_store_options(rest, known.command, strict=True)
         return int(known.perform(known))
     except (InputError, RecipeError, NotFound, ShardError) as error:
         return _fail(error, 2)
@@ -116,6 +116,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except (Interrupted, KeyboardInterrupt):
         return _fail(Interrupted("interrupted; the same command goes on from here"), 130)
+    except UnicodeEncodeError as error:
+        odd = error.object[error.start]
+        return _fail(
+            InputError(
+                f"a file or a terminal of the encoding {error.encoding} cannot hold "
+                f"U+{ord(odd):04X}; set PYTHONIOENCODING=utf-8"
+            ),
+            2,
+        )
+    except MemoryError as error:
+        return _fail(MemoryError(f"not enough memory{f': {error}' if str(error) else ''}"), 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -315,6 +315,29 @@ def test_the_command_writes_the_text_of_the_model(capsys, monkeypatch):
     assert capsys.readouterr().out == both
 
 
+def test_a_terminal_that_cannot_hold_the_text_is_one_line():
+    command = [sys.executable, "-m", "pipelines", "generate", "--model", a_model()]
+    done = subprocess.run(
+        [*command, "--prompt", "Grüße", "--tokens", "1"], check=False, capture_output=True,
+        text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "encoding ascii cannot hold U+00FC; set PYTHONIOENCODING=utf-8" in done.stderr
+
+
+def test_too_little_memory_is_one_line(capsys, monkeypatch):
+    def load(*_, **__):
+        raise MemoryError("no room for an engine of 1 threads and 1048576 tokens")
+
+    monkeypatch.setattr(Model, "load", load)
+    assert main(["generate", "--model", a_model(), "--prompt", "x"]) == 1
+    error = capsys.readouterr().err
+    assert error == (
+        "cidermill: not enough memory: no room for an engine of 1 threads and 1048576 tokens\n"
+    )
+
+
 def test_a_model_whose_numbers_overflow_is_one_line(tmp_path, capsys):
     path = write_absurd(str(tmp_path / "m.cider"), {"norm": 3e38, "embedding": 1e20})
     for many in (["x"], ["x", "y"]):
@@ -328,7 +351,10 @@ def test_a_model_whose_numbers_overflow_is_one_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given_options", "says"),
     [([], "nothing to go on from: give --prompt"), (["--prompt", "x", "--top-p", "2"], "top_p"),
-     (["--prompt", "x", "--model", f"{ROOT}/README.md"], "no model of `cidermill quantize`")],
+     (["--prompt", "x", "--model", f"{ROOT}/README.md"], "no model of `cidermill quantize`"),
+     (["--prompt", "x", "--context", "1"], "--context is 1; it must be at least 2"),
+     (["--prompt", "-", "--prompt", "-"], "--prompt - is given twice"),
+     (["--prompt", "x", "--no"], "unknown option --no; see cidermill generate --help")],
 )  # fmt: skip
 def test_wrong_use_of_the_command_is_one_line(capsys, given_options, says):
     assert main(["generate", "--model", a_model(), *given_options]) == 2
