@@ -4,7 +4,8 @@
 
 Three kinds of damage: bytes anywhere; fields of the header, with the header's digest made right;
 bytes of sections, with all digests made right, so that weights of any value are run through the
-kernels. A file is refused with ``CiderFileError``, or its model computes. Anything else is a find:
+kernels. A file is refused with ``CiderFileError``, or its model computes, or says that its numbers
+overflow. Anything else is a find:
 it is stored, and the exit code is 1. A crash of the process is one as well: with ``--keep`` the
 last file that was tried is left in that folder. Each seed makes the same files.
 """
@@ -24,10 +25,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import numpy as np  # noqa: E402
 from models_here import a_model  # noqa: E402
 
+from runtime.cache import BITS  # noqa: E402
 from runtime.file import MAGIC, PREAMBLE, VERSION, CiderFileError, read  # noqa: E402
 from runtime.model import Model  # noqa: E402
+from tokenizer.overlap import Scored  # noqa: E402
 
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 15, 16, 31, 64, 2**31, 2**32, 2**48, 2**63, 2**64, 10**40,
@@ -112,16 +116,34 @@ DAMAGE = (damage_bytes, damage_header, damage_sections)
 
 
 def attempt(path: Path) -> str:
-    """``refused`` or ``ran``; anything else is raised."""
+    """``refused``, ``ran``, or ``overflowed``; anything else is raised."""
     try:
         contents = read(str(path))
     except CiderFileError:
         return "refused"
-    model = Model(contents, threads=1, context=64, keep=0)
-    ids = [number % contents.shape.vocabulary for number in (70, 1999, 3, 512)]
-    model.logits(ids)
-    model.score_ids([ids], window=4)
-    return "ran"
+    outcomes = {_compute(Model(contents, threads=1, context=64, cache_bits=bits)) for bits in BITS}
+    return "overflowed" if "overflowed" in outcomes else "ran"
+
+
+def _compute(model: Model) -> str:
+    """All that a model can be asked for; numbers that are not finite must be told."""
+    ids = [number % model.shape.vocabulary for number in (70, 1999, 3, 512)]
+    ran = "ran"
+    for compute in (
+        lambda: model.logits(ids),
+        lambda: model.score_ids([ids], window=4),
+        lambda: model.embeddings(["The tide"]),
+        lambda: model.complete(["The tide", "is"], tokens=4, stop=["e", "high"]),
+    ):
+        try:
+            numbers = compute()
+        except CiderFileError:
+            ran = "overflowed"
+            continue
+        arrays = [own.nats if isinstance(own, Scored) else own for own in numbers]
+        if any(isinstance(own, np.ndarray) and not np.isfinite(own).all() for own in arrays):
+            raise ArithmeticError("numbers that are not finite")
+    return ran
 
 
 def main() -> int:

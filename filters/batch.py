@@ -13,6 +13,11 @@ from dataclasses import dataclass, field
 from filters.cap import TimeCapExceeded, time_cap
 from filters.document import DeadLetter, Document, Edit
 
+
+class StageFailure(RuntimeError):
+    """What a stage measures with does not work: no document is to blame, and the run fails."""
+
+
 MAX_MESSAGE = 200
 """Characters kept of an error's message: enough to act on, too few to carry a document's text."""
 
@@ -74,12 +79,17 @@ def apply(
 
     A document on which the stage raises, or runs longer than ``seconds``, becomes a dead letter
     of that stage. Memory exhaustion counts as such an error; a request to stop does not.
+
+    Raises:
+      StageFailure: as the stage raised it.
     """
     started = time.perf_counter()
     for document in list(batch.active()):
         try:
             with time_cap(seconds):
                 edits = function(document)
+        except StageFailure:
+            raise
         except (Exception, TimeCapExceeded) as error:
             batch.bury(document, stage, error)
             continue

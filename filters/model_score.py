@@ -12,6 +12,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from filters.batch import StageFailure
 from filters.document import Value
 from filters.signal import Signal
 
@@ -90,12 +91,20 @@ def load(path: str, window: int) -> Model:
 
 
 def measure(text: str, options: ModelOptions) -> dict[str, Value]:
-    """All signals of a text."""
+    """All signals of a text.
+
+    Raises:
+      StageFailure: the model's numbers overflow.
+    """
     from runtime import bits
+    from runtime.file import CiderFileError
 
     model = load(options.file, options.window)
     beginning = bits.cut(text, options.most_bytes)
-    (found,) = bits.measure(model, [beginning], window=options.window)
+    try:
+        (found,) = bits.measure(model, [beginning], window=options.window)
+    except CiderFileError as error:
+        raise StageFailure(str(error)) from None
     judged = [
         part.per_byte
         for part in found.paragraphs

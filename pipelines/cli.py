@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rest and known.command != "curate":
             from pipelines.command_curate import set_store_options
 
-            set_store_options(rest, strict=True)
+            set_store_options(rest, known.command, strict=True)
         elif not rest:
             files.set_options([])
         return int(known.perform(known))
@@ -97,6 +97,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except (Interrupted, KeyboardInterrupt):
         return _fail(Interrupted("interrupted; the same command goes on from here"), 130)
+    except UnicodeEncodeError as error:
+        odd = error.object[error.start]
+        return _fail(
+            InputError(
+                f"a file or a terminal of the encoding {error.encoding} cannot hold "
+                f"U+{ord(odd):04X}; set PYTHONIOENCODING=utf-8"
+            ),
+            2,
+        )
+    except MemoryError as error:
+        return _fail(MemoryError(f"not enough memory{f': {error}' if str(error) else ''}"), 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -83,7 +83,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def perform(arguments: argparse.Namespace) -> int:
     """Plan, perform and conclude a run."""
     engine = None if arguments.runner == LOCAL else choose(arguments)
-    set_store_options(arguments.beam_options, strict=engine is None)
+    set_store_options(arguments.beam_options, "curate", strict=engine is None)
     run, found = plan(arguments)
     store = tuple(sorted(files.store_options().items()))
     run = dataclasses.replace(run, token=uuid.uuid4().hex, store=store)
@@ -110,7 +110,7 @@ def perform(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def set_store_options(given: Sequence[str], *, strict: bool) -> None:
+def set_store_options(given: Sequence[str], command: str, *, strict: bool) -> None:
     """Have the file systems of this process use Beam's options, such as ``--s3_endpoint_url``.
 
     Raises:
@@ -125,7 +125,7 @@ def set_store_options(given: Sequence[str], *, strict: bool) -> None:
                 group._add_argparse_args(known)
         _, unknown = known.parse_known_args(list(given))
         if unknown:
-            raise InputError(f"unknown option {unknown[0]}; see cidermill curate --help")
+            raise InputError(f"unknown option {unknown[0]}; see cidermill {command} --help")
     files.set_options(list(given))
 
 

@@ -68,6 +68,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def generate(arguments: argparse.Namespace) -> int:
     """Perform the command; returns the exit code."""
     requests.check_options(arguments)
+    if arguments.context < 2:
+        raise InputError(f"--context is {arguments.context}; it must be at least 2")
+    if arguments.prompt.count("-") > 1:
+        raise InputError("--prompt - is given twice; standard input can be read once")
     prompts = [_read(prompt) for prompt in arguments.prompt]
     if not prompts and arguments.requests is None:
         raise InputError("nothing to go on from: give --prompt or --requests")
@@ -89,15 +93,17 @@ def generate(arguments: argparse.Namespace) -> int:
         pieces = model.generate(
             prompts, tokens=arguments.tokens, stop=arguments.stop, sampling=sampling
         )
+        if len(prompts) == 1:
+            print(prompts[0], end="", flush=True)
+            for piece in pieces:
+                print(piece.text, end="", flush=True)
+            print()
+        else:
+            _in_order(prompts, pieces)
+    except UnicodeEncodeError:
+        raise
     except (CiderFileError, NoLibrary, ValueError) as error:
         raise InputError(str(error)) from None
-    if len(prompts) == 1:
-        print(prompts[0], end="", flush=True)
-        for piece in pieces:
-            print(piece.text, end="", flush=True)
-        print()
-    else:
-        _in_order(prompts, pieces)
     return 0
 
 

@@ -10,6 +10,7 @@ from pipelines.amounts import parse_amount, parse_count
 from pipelines.bars import bar, say
 from pipelines.beside import ENDING, beside
 from pipelines.inputs_error import InputError
+from pipelines.target import check_folder
 from pipelines.with_trainer import with_trainer
 from tokenizer.shard_set import ShardSet
 
@@ -94,6 +95,8 @@ def _quantize(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments, model)
     target = _target(arguments, folder)
     quantizing.runtime_shape(model.shape)
+    if settings.recover_tokens:
+        quantizing.check_rank(model.shape, settings.rank)
     if settings.bits is not None:
         quantizing.check_bits(model.shape, settings.bits)
     shards = ShardSet.open(arguments.shards)
@@ -139,9 +142,7 @@ def _target(arguments: argparse.Namespace, folder: str) -> str:
     target = arguments.to or f"{os.path.abspath(folder)}{ENDING}"
     if os.path.isdir(target):
         raise InputError(f"--to is {target}, a folder; name a file such as m{ENDING}")
-    above = os.path.dirname(os.path.abspath(target))
-    if not os.path.isdir(above):
-        raise InputError(f"--to is {target}, and there is no folder {above}")
+    check_folder(target)
     return str(target)
 
 

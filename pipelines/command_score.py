@@ -15,6 +15,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from pipelines.inputs_error import InputError
+from pipelines.target import check_folder
 from runtime.bits import Measured, Part, cut, measure
 from runtime.build import NoLibrary
 from runtime.file import CiderFileError
@@ -75,6 +76,8 @@ def perform(arguments: argparse.Namespace) -> int:
     if arguments.window < 2:
         raise InputError(f"--window is {arguments.window}; it must be at least 2")
     paths = _paths(arguments.inputs)
+    if arguments.to is not None:
+        check_folder(arguments.to)
     try:
         model = Model.load(
             arguments.model, threads=arguments.threads, context=arguments.window, keep=0
@@ -83,6 +86,8 @@ def perform(arguments: argparse.Namespace) -> int:
             model.use(model.adapter(arguments.adapter))
         with _output(arguments.to) as out:
             _score(arguments, model, paths, out)
+    except UnicodeEncodeError:
+        raise
     except (CiderFileError, NoLibrary, TextFileError, ValueError) as error:
         raise InputError(str(error)) from None
     return 0

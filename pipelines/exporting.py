@@ -13,6 +13,7 @@ import numpy as np
 
 from pipelines.extras import need
 from pipelines.inputs_error import InputError
+from pipelines.target import check_folder
 from runtime.adapter_files import Adapter, read_adapter
 from runtime.file import Contents, read
 from runtime.layout import unpack
@@ -99,7 +100,9 @@ def _lora(arguments: argparse.Namespace, contents: Contents, adapter: Adapter | 
 
 
 def _not_lost(arguments: argparse.Namespace, target: str) -> None:
-    """Raises ``InputError`` where a file would replace something that is no such file."""
+    """Raises ``InputError`` where a file would replace something that is no such file, or has no
+    folder."""
+    check_folder(target)
     itself = os.path.abspath(target) == os.path.abspath(arguments.model)
     if itself or (os.path.exists(target) and not _is_gguf(target)):
         raise InputError(f"--to is {target}, which would be lost; name another file")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipelines.runtime_scores import runtime_scores
 from pipelines.training_data import shard_data
-from runtime.adapter_files import read_adapter, write_adapter
+from runtime.adapter_files import MAX_RANK, read_adapter, write_adapter
 from runtime.allocate import Choice, allocate
 from runtime.file import Contents, read, write
 from runtime.kmeans import palettize
@@ -171,6 +171,18 @@ def check_bits(shape: TrainedShape, bits: float) -> None:
         ],
         bits,
     )
+
+
+def check_rank(shape: TrainedShape, rank: int) -> None:
+    """Raises ``ValueError`` for adapters that cannot be written, before anything is measured."""
+    own = {n: d for n, d in matrices(runtime_shape(shape)).items() if n != EMBEDDING}
+    name = min(own, key=lambda name: min(own[name]))
+    most = min(MAX_RANK, *own[name])
+    if rank > most:
+        raise ValueError(
+            f"a rank of {rank}; adapters of this model have 1 to {most}, for {name} is "
+            f"{own[name][0]} times {own[name][1]} and none has more than {MAX_RANK}"
+        )
 
 
 def measure(model: Model, calibration: Calibration, importance: str, bar: Bar) -> Measured:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.tensors import TensorFileError, decode, encode
+from tokenizer.shown import shown
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -31,6 +32,7 @@ BASE = "cidermill_base_sha256"
 MAX_BYTES = 1 << 32
 MAX_CONFIG_BYTES = 1 << 20
 MAX_RANK = 512
+MAX_ALPHA = 1e6
 
 MODULES = {
     "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj",
@@ -166,7 +168,7 @@ def read_adapter(
     if matrices is not None:
         _check(path, factors, matrices)
     if config.get("r") != rank:
-        raise AdapterError(f"{path} is of rank {rank}, and {CONFIG} says {config.get('r')!r}")
+        raise AdapterError(f"{path} is of rank {rank}, and {CONFIG} says {shown(config.get('r'))}")
     divisor = math.sqrt(rank) if config.get("use_rslora") is True else rank
     return Adapter(
         factors, _alpha(folder, config) / divisor, base, hashlib.sha256(content).hexdigest()
@@ -185,9 +187,10 @@ def check_base(folder: str, base: str) -> None:
 
 def _config_for(folder: str, base: str) -> dict[str, Any]:
     config = _config(os.path.join(folder, CONFIG))
-    own = config.get(BASE)
+    own: Any = config.get(BASE)
     if own != base:
-        told = f"is for the base {own[:16]}" if isinstance(own, str) else "names no quantized base"
+        known = isinstance(own, str) and _DIGEST.fullmatch(own)
+        told = f"is for the base {own[:16]}" if known else "names no quantized base"
         raise AdapterError(
             f"the adapter in {folder} {told}, and this model is {base[:16]}; an adapter works with "
             "the quantized model that it was trained on alone"
@@ -242,16 +245,21 @@ def _config(path: str) -> dict[str, Any]:
     # What would change the result if it were passed over.
     for field in ("use_dora", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern"):
         if found.get(field):
-            raise AdapterError(f"{path}: {field} is {found[field]!r}, which is not supported")
+            raise AdapterError(f"{path}: {field} is {shown(found[field])}, which is not supported")
     if found.get("bias", "none") != "none":
-        raise AdapterError(f"{path}: bias is {found['bias']!r}; the models have none")
+        raise AdapterError(f"{path}: bias is {shown(found['bias'])}; the models have none")
     return found
 
 
 def _alpha(folder: str, config: Mapping[str, Any]) -> float:
-    alpha = config.get("lora_alpha")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise AdapterError(f"{folder}: lora_alpha is {alpha!r}; it must be a number")
+    alpha: Any = config.get("lora_alpha")
+    # Compared with bounds first: JSON's whole numbers may be too great for a float.
+    number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
+    if not number or not -MAX_ALPHA <= alpha <= MAX_ALPHA:
+        raise AdapterError(
+            f"{folder}: lora_alpha is {shown(alpha)}; it must be a number from -{MAX_ALPHA:g} to "
+            f"{MAX_ALPHA:g}"
+        )
     return float(alpha)
 
 
@@ -260,7 +268,7 @@ def _factors(path: str, tensors: Mapping[str, Floats]) -> dict[str, tuple[Floats
     for key, value in tensors.items():
         match = _KEY.fullmatch(key)
         if match is None or match[2] not in _NAMES:
-            raise AdapterError(f"{path} has {key}, which is no factor of a linear map")
+            raise AdapterError(f"{path} has {shown(key)}, which is no factor of a linear map")
         name = f"layers.{match[1]}.{_NAMES[match[2]]}"
         if not np.isfinite(value).all():
             raise AdapterError(f"{path}: {key} holds numbers that are not finite")

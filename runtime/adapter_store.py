@@ -8,7 +8,6 @@ so that the counts of a store can be judged.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from runtime.adapter_files import AdapterError, read_adapter
 from runtime.adapters import LoadedAdapter, load_adapter
+from runtime.lock import Lock
 from runtime.shape import Shape, matrices
 
 
@@ -61,7 +61,7 @@ class AdapterStore:
         self._held: OrderedDict[str, LoadedAdapter] = OrderedDict()
         self._pins: Counter[str] = Counter()
         self._counts = Counts()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @property
     def counts(self) -> Counts:

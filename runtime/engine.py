@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.cache import BITS, Sequence
-from runtime.file import Contents
+from runtime.file import CiderFileError, Contents
 from runtime.layout import padded
 
 CAPACITY = 256
@@ -76,6 +76,9 @@ class Engine(ABC):
 
         Returns:
           (rows, vocabulary).
+
+        Raises:
+          CiderFileError: they are not finite: the model's numbers overflow.
         """
         found = []
         for part, last in self._parts(steps):
@@ -86,17 +89,21 @@ class Engine(ABC):
                 rows += range(place - len(ids), place) if every else [place - 1] * is_last
             job = self._step(part, np.array(rows, np.int32))
             self._forward(part, job)
-            found.append(job.logits[:, : self.contents.shape.vocabulary])
+            found.append(self._finite(job.logits[:, : self.contents.shape.vocabulary]))
         return np.concatenate(found)
 
     def hidden(self, steps: Steps) -> F32:
-        """Go on with sequences; what the last norm gives for each id: (ids, width)."""
+        """Go on with sequences; what the last norm gives for each id: (ids, width).
+
+        Raises:
+          CiderFileError: as of ``logits``.
+        """
         found = []
         for part, _ in self._parts(steps):
             job = self._step(part, np.zeros(0, np.int32))
             job.hidden = np.empty((len(job.ids), self.contents.shape.width), np.float32)
             self._forward(part, job)
-            found.append(job.hidden)
+            found.append(self._finite(job.hidden))
         return np.concatenate(found)
 
     def nats(self, steps: Steps, targets: Listed[list[int]]) -> tuple[F32, NDArray[np.bool_]]:
@@ -107,6 +114,9 @@ class Engine(ABC):
 
         Returns:
           Two of (ids,), those without a target 0.
+
+        Raises:
+          CiderFileError: as of ``logits``.
         """
         flat = np.array([number for own in targets for number in own], np.int32)
         nats, first, place = [], [], 0
@@ -116,7 +126,7 @@ class Engine(ABC):
             job.targets = flat[place : place + count].copy()
             job.nats, job.first = np.zeros(count, np.float32), np.zeros(count, np.uint8)
             self._forward(part, job)
-            nats.append(job.nats)
+            nats.append(self._finite(job.nats))
             first.append(job.first)
             place += count
         return np.concatenate(nats), np.concatenate(first).astype(np.bool_)
@@ -146,6 +156,14 @@ class Engine(ABC):
                 parts[-1][1].append(not left)
                 room -= len(now)
         return list(parts)
+
+    def _finite(self, found: F32) -> F32:
+        if not np.isfinite(found).all():
+            raise CiderFileError(
+                f"{self.contents.path}: what this model computes is not finite, its weights or "
+                "those of its adapter are too large; quantize a model that has not diverged"
+            )
+        return found
 
     def _step(self, steps: Steps, rows: I32) -> Step:
         """Grow the sequences, and lay out the arrays of a call."""

@@ -25,6 +25,7 @@ from runtime.palette import Palette, RowInt8
 from runtime.shape import Shape, ShapeError, matrices, vectors
 from tokenizer.model import MAX_FILE_BYTES, Tokenizer
 from tokenizer.model_proto import ModelFileError
+from tokenizer.shown import shown
 
 MAGIC = b"CIDER\r\n\x1a"
 VERSION = 1
@@ -33,6 +34,7 @@ PREAMBLE = struct.Struct("<8sIIQQ32s")
 MAX_HEADER_BYTES = 16 << 20
 KINDS = {"palette2": 2, "palette3": 3, "palette4": 4, "int8": 8}
 FIELDS = {"shape", "tokenizer", "tensors", "facts"}
+PLACE = {"offset", "size", "sha256"}
 
 
 class CiderFileError(ValueError):
@@ -301,12 +303,17 @@ def _sections(
 
 
 def _section(path: str, name: str, entry: object, start: int) -> Section:
-    if not isinstance(entry, dict):
-        raise CiderFileError(f"{path}: the entry of {name} must be an object")
-    offset, size, sha256 = (entry.get(key) for key in ("offset", "size", "sha256"))
+    wanted = PLACE if name == "tokenizer" else PLACE | {"name", "kind", "dims"}
+    if not isinstance(entry, dict) or entry.keys() != wanted:
+        raise CiderFileError(
+            f"{path}: the entry of {name} must be an object of {', '.join(sorted(wanted))}"
+        )
+    offset, size, sha256 = (entry[key] for key in ("offset", "size", "sha256"))
     for value in (offset, size):
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 48:
-            raise CiderFileError(f"{path}: {name} lies at {value!r}, which is no place in a file")
+            raise CiderFileError(
+                f"{path}: {name} lies at {shown(value)}, which is no place in a file"
+            )
     if not isinstance(sha256, str):
         raise CiderFileError(f"{path}: {name} has no digest")
     return Section(start + int(str(offset)), int(str(size)), sha256)
@@ -320,18 +327,25 @@ def _expected(path: str, shape: Shape, tensors: Sequence[Any]) -> Iterator[int]:
         if not isinstance(entry, dict) or entry.get("name") != name:
             raise CiderFileError(f"{path}: where {name} must be, the header has another tensor")
         kind = entry.get("kind")
-        if entry.get("dims") != list(dims):
-            raise CiderFileError(f"{path}: {name} is {entry.get('dims')!r}; it must be {dims}")
+        if not _are(entry.get("dims"), dims):
+            raise CiderFileError(
+                f"{path}: {name} is {shown(entry.get('dims'))}; it must be {list(dims)}"
+            )
         if len(dims) == 1:
             if kind != "f32":
-                raise CiderFileError(f"{path}: {name} is of kind {kind!r}; it must be 'f32'")
+                raise CiderFileError(f"{path}: {name} is of kind {shown(kind)}; it must be 'f32'")
             yield dims[0] * 4
             continue
         allowed = ("int8",) if name == "embedding" else tuple(KINDS)
         if kind not in allowed:
-            raise CiderFileError(f"{path}: {name} is of kind {kind!r}, not of {allowed}")
+            raise CiderFileError(f"{path}: {name} is of kind {shown(kind)}, not of {allowed}")
         codes, tables, affine = sizes(dims[0], dims[1], KINDS[kind])
         yield _aligned(tables) + _aligned(affine) + codes
+
+
+def _are(given: object, dims: tuple[int, ...]) -> bool:
+    """Whether a file gives these dimensions, as whole numbers: JSON's 128.0 and true are none."""
+    return isinstance(given, list) and given == list(dims) and {*map(type, given)} == {int}
 
 
 def _verify(path: str, whole: NDArray[np.uint8], sections: Mapping[str, Section]) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from runtime.build import NoLibrary
 from runtime.cache import Sequence, shared
 from runtime.engine import Engine
 from runtime.file import Contents, read
+from runtime.lock import Lock
 from runtime.native import NativeEngine
 from runtime.plain import PlainEngine
 from runtime.sampling import MAX_TOKENS, Sampling, choose
@@ -71,7 +71,7 @@ class Model:
         self.contents, self.tokenizer, self.shape = contents, contents.tokenizer, contents.shape
         self._options = {"context": context, "cache_bits": cache_bits}
         self._threads, self._kernels, self._keep = threads, kernels, keep
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._kept: list[Sequence] = []
         self._adapter: LoadedAdapter | None = None
         self._engine, self._process = self._new_engine(), os.getpid()
@@ -132,7 +132,12 @@ class Model:
             self._adapter = adapter
 
     def logits(self, ids: Listed[int]) -> F32:
-        """Logits of what follows each of some ids, from the beginning: (ids, vocabulary)."""
+        """Logits of what follows each of some ids, from the beginning: (ids, vocabulary).
+
+        Raises:
+          CiderFileError: they are not finite, as with weights that are absurdly large. All that
+            computes raises it.
+        """
         with self._lock:
             return self._ready().logits([(self._new(), list(ids))], every=True)
 

@@ -39,6 +39,11 @@ class PlainEngine(Engine):
         return "numpy"
 
     def _forward(self, steps: Steps, job: Step) -> None:
+        # What overflows reaches the outputs, where it is seen.
+        with np.errstate(all="ignore"):
+            self._compute(steps, job)
+
+    def _compute(self, steps: Steps, job: Step) -> None:
         shape, eps = self.contents.shape, np.float32(self.contents.shape.norm_eps)
         embedding = self.contents.matrices["embedding"]
         x = np.stack([row(embedding, int(number)) for number in job.ids])
@@ -176,12 +181,13 @@ def attend(q: F32, view: _View, positions: I32) -> F32:
             odd += keys[:, d + 1] * queries[..., d + 1 : d + 2]
         unseen = np.arange(len(keys)) > positions[:, None, None]
         scores = np.where(unseen, np.float32(-3e38), even + odd)
-        weights = exponential(scores - scores.max(-1, keepdims=True))
+        weights = exponential(scores - np.fmax.reduce(scores, -1, keepdims=True))
         weights = np.where(unseen, np.float32(0), weights)
-        weights = weights * (ONE / lane_sums(weights))[..., None]
+        weights = weights * (ONE / (lane_sums(weights) + overflow(scores)))[..., None]
         out = mixed[:, kv * each : (kv + 1) * each]
         for j in range(count):
-            out += values[j] * weights[..., j : j + 1]
+            # What is not seen yet adds nothing, not even where it is no number.
+            np.add(out, values[j] * weights[..., j : j + 1], out=out, where=~unseen[..., j : j + 1])
     return mixed
 
 
@@ -230,20 +236,28 @@ def multiply(packed: Packed, weights: F32, values: F32, scales: F32) -> F32:
 
 def quantize(x: F32) -> tuple[F32, F32]:
     """Vectors (vectors, n) as whole numbers from -127 to 127, in f32, and a scale for each."""
-    most = np.abs(x).max(-1)
+    most = np.fmax.reduce(np.abs(x), -1)
     some = most > np.float32(1e-30)
     with np.errstate(all="ignore"):
+        odd = overflow(x)
         factor = np.where(some, np.float32(127) / most, np.float32(0))
         values = x * factor[:, None]
     values = np.where(values > -127, values, np.float32(-127))
     values = np.rint(np.where(values < 127, values, np.float32(127)))
-    return values, np.where(some, most / np.float32(127), np.float32(0))
+    return values, np.where(some, most / np.float32(127), np.float32(0)) + odd
 
 
 def norm(x: F32, scale: F32, eps: np.float32) -> F32:
     """RMSNorm over the last dimension."""
     mean = lane_sums(x * x) / np.float32(x.shape[-1])
-    found: F32 = x * (ONE / np.sqrt(mean + eps))[..., None] * scale
+    inverse = ONE / np.sqrt(mean + eps) + (mean - mean)  # squares that overflow leave no number
+    found: F32 = x * inverse[..., None] * scale
+    return found
+
+
+def overflow(x: F32) -> F32:
+    """Over the last dimension: 0 where all numbers are finite, else not a number."""
+    found: F32 = (x - x).sum(-1)
     return found
 
 
@@ -284,7 +298,7 @@ def nats(logits: F32, target: int) -> tuple[np.float32, bool]:
     """-log softmax(logits)[target], and whether none is greater and none before is equal."""
     filled = np.full(-(-len(logits) // 16) * 16, np.float32(-3e38))
     filled[: len(logits)] = logits
-    most = filled.max()
+    most, lost = np.fmax.reduce(filled), float(overflow(filled))
     total = float(lane_sums(exponential(filled - most)))
     found = np.log(np.float64(total)) + (float(most) - float(logits[target]))
-    return np.float32(found), int(np.argmax(logits)) == target
+    return np.float32(found + lost), bool(lost == 0) and int(np.argmax(logits)) == target

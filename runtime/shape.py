@@ -8,8 +8,10 @@ SwiGLU, no biases, the embedding shared with the output layer. Layers may differ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from tokenizer.shown import shown
 
 MAX_VOCABULARY = 1 << 20
 MAX_WIDTH = 1 << 16
@@ -79,15 +81,15 @@ class Shape:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Shape:
+    def from_dict(cls, given: Mapping[str, Any]) -> Shape:
         """The inverse of ``to_dict``. Raises ``ShapeError``."""
-        try:
-            layers = fields["layers"]
-            if not isinstance(layers, list | tuple) or len(layers) > MAX_LAYERS:
-                raise ShapeError(f"'layers' must be a list of at most {MAX_LAYERS}")
-            return cls(**{**fields, "layers": tuple(Layer(**layer) for layer in layers)})
-        except (TypeError, KeyError) as error:
-            raise ShapeError(f"no dimensions of a model: {error}") from None
+        _compare(cls, given)
+        layers = given["layers"]
+        if not isinstance(layers, list | tuple) or len(layers) > MAX_LAYERS:
+            raise ShapeError(f"'layers' must be a list of at most {MAX_LAYERS}")
+        for layer in layers:
+            _compare(Layer, layer)
+        return cls(**{**given, "layers": tuple(Layer(**layer) for layer in layers)})
 
 
 def matrices(shape: Shape) -> dict[str, tuple[int, int]]:
@@ -118,13 +120,25 @@ def vectors(shape: Shape) -> dict[str, int]:
     return {**found, "norm": shape.width}
 
 
+def _compare(kind: type[Shape | Layer], given: object) -> None:
+    """Raises ``ShapeError`` where a file does not give the fields of a class, and these alone."""
+    if not isinstance(given, Mapping):
+        raise ShapeError(f"no dimensions of a model: {shown(given)}")
+    for field in fields(kind):
+        if field.name not in given:
+            raise ShapeError(f"no dimensions of a model: {field.name!r} is missing")
+    if len(given) > len(fields(kind)):
+        odd = next(name for name in given if name not in kind.__dataclass_fields__)
+        raise ShapeError(f"no dimensions of a model: {shown(odd)} is none of them")
+
+
 def _whole(name: str, value: object, most: int, step: int = 1) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise ShapeError(f"{name} is {value!r}; it must be a whole number from 1 to {most}")
+        raise ShapeError(f"{name} is {shown(value)}; it must be a whole number from 1 to {most}")
     if value % step:
         raise ShapeError(f"{name} is {value}; the kernels take multiples of {step}")
 
 
 def _between(name: str, value: object, low: float, high: float) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not low < value < high:
-        raise ShapeError(f"{name} is {value!r}; it must be above {low:g} and below {high:g}")
+        raise ShapeError(f"{name} is {shown(value)}; it must be above {low:g} and below {high:g}")

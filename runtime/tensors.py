@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenizer.shown import shown
+
 SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 MAX_HEADER_BYTES = 16 << 20
 MAX_DIMENSION = 1 << 32
@@ -52,7 +54,9 @@ def decode(content: bytes) -> dict[str, Floats]:
     end = 0
     for name, (start, stop) in sorted(places.items(), key=lambda item: item[1]):
         if start != end:
-            raise TensorFileError(f"{name} begins at {start}, and what is before it ends at {end}")
+            raise TensorFileError(
+                f"{shown(name)} begins at {start}, and what is before it ends at {end}"
+            )
         end = stop
     if end != len(data):
         raise TensorFileError(f"arrays of {end} bytes in a file with {len(data)} of them")
@@ -73,15 +77,17 @@ def decode(content: bytes) -> dict[str, Floats]:
 def _place(name: str, entry: object) -> tuple[int, int]:
     """Where an array begins and ends, after all that its entry says was checked."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise TensorFileError(f"the entry of {name} must be dtype, shape and data_offsets")
+        raise TensorFileError(f"the entry of {shown(name)} must be dtype, shape and data_offsets")
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in SIZES:
-        raise TensorFileError(f"{name} is of type {kind!r}; {', '.join(SIZES)} are read")
+        raise TensorFileError(
+            f"{shown(name)} is of type {shown(kind)}; {', '.join(SIZES)} are read"
+        )
     if not _wholes(shape) or not _wholes(offsets) or len(offsets) != 2:
-        raise TensorFileError(f"{name} has dimensions {shape!r} at {offsets!r}")
+        raise TensorFileError(f"{shown(name)} has dimensions {shown(shape)} at {shown(offsets)}")
     if offsets[1] - offsets[0] != math.prod(shape) * SIZES[kind]:
         raise TensorFileError(
-            f"{name} has {offsets[1] - offsets[0]} bytes for {kind} of {tuple(shape)}"
+            f"{shown(name)} has {offsets[1] - offsets[0]} bytes for {kind} of {shown(shape)}"
         )
     return offsets[0], offsets[1]
 

@@ -51,6 +51,20 @@ def write_model(
     return path
 
 
+def write_absurd(path: str, changes: dict[str, float], seed: int = 0) -> str:
+    """A model's file whose checks pass, with norms or, by rows of 8 bits, matrices that are so many
+    times too large; the path."""
+    made = some_weights(SHAPE, seed, (8,))
+    for name, times in changes.items():
+        for group in made.values():
+            if name in group:
+                own = group[name]
+                large = own.scales if isinstance(own, RowInt8) else own
+                large[:] = large / large.max() * np.float32(times)
+    write(path, SHAPE, small_tokenizer(), **made, facts={})
+    return path
+
+
 def float_logits(
     contents: Contents, ids: list[int], adapter: Adapter | None = None
 ) -> tuple[Any, Any]:

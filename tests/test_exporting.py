@@ -135,6 +135,7 @@ def test_safetensors_hold_the_weights_that_the_palettes_stand_for(kind, folder, 
         (["--format", "gguf-f16", "--to", "{}/m.cider"], "would be lost; name another file"),
         (["--to", "{}/m.cider"], "the model itself"),
         (["--to", "{}/a"], "is there and is no exported model"),
+        (["--format", "gguf-f16", "--to", "{}/no/m.gguf"], "and there is no folder"),
     ],
 )
 def test_wrong_use_is_one_line(folder, capsys, words, says):

@@ -14,9 +14,10 @@ import pyarrow.dataset as ds
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models_here import a_model
+from models_here import a_model, write_absurd
 
 from filters import model_score
+from filters.batch import StageFailure
 from filters.model_score import MIN_BYTES, ModelOptions
 from pipelines.cli import main, parser
 from pipelines.command_curate import plan
@@ -198,6 +199,21 @@ def test_a_rule_bounds_it_and_workers_get_a_copy_of_the_file(tmp_path, model):
     (row,) = dropped.values()
     assert row["rejected_rule"] == "model.bits_per_byte"
     assert row["signals"]["model"]["bits_per_byte"] == high
+
+
+def test_windows_of_two_tokens_are_measured(model):
+    (found,) = measure(model, [PROSE], window=2)
+    assert model_score.measure(PROSE, options(window=2))["model.bits_per_byte"] == (
+        found.whole.per_byte
+    )
+
+
+def test_a_model_whose_numbers_overflow_fails_the_run_and_no_document(tmp_path):
+    path = write_absurd(str(tmp_path / "m.cider"), {"norm": 3e38, "embedding": 1e20})
+    with pytest.raises(StageFailure, match=r"m\.cider: what this model computes is not finite"):
+        model_score.measure(PROSE, ModelOptions(file=path))
+    with pytest.raises(Exception, match="what this model computes is not finite"):
+        run_over(tmp_path, [PROSE, NOISE], path, bound=4.0)
 
 
 def test_a_file_that_is_missing_or_damaged_ends_the_run_before_it_begins(tmp_path, capsys):

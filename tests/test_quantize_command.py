@@ -198,6 +198,10 @@ def test_eight_bits_by_row(tmp_path, capsys):
         ),
         (("--bits", "x"), "--bits is 'x'"),
         (("--int8", "--tune-tokens", "4k"), "no tables to tune"),
+        (
+            ("--recover-tokens", "4k", "--rank", "17"),
+            "a rank of 17; adapters of this model have 1 to 16, for layers.0.k is 16 times 32",
+        ),
         (("--rank", "0"), "rank is 0; it must be at least 1"),
         (("--validation", "none.parquet"), "cannot read none.parquet"),
     ],

@@ -126,6 +126,11 @@ HOSTILE = [
     (shape(vocabulary=True), "vocabulary is True"),
     (shape(norm_eps=float("1e9")), "norm_eps"),
     (shape(layers=[{}] * 2), "no dimensions"),
+    (shape(more=1), "'more' is none of them"),
+    (lambda h: {**h, "shape": {"width": 96}}, "'vocabulary' is missing"),
+    (tensor(1, more=1), "must be an object of dims, kind, name, offset, sha256, size"),
+    (changed(tokenizer={}), "the entry of tokenizer must be an object of offset, sha256, size"),
+    (tensor(-1, dims=[96.0]), r"norm is \[96.0\]; it must be \[96\]"),
     (shape(layers="ab"), "'layers' must be a list"),
     (shape(layers=[{"heads": 3, "kv_heads": 2, "hidden": 32}] * 2), "multiple of"),
     (tensor(1, offset=1 << 60), "no place in a file"),
@@ -164,6 +169,25 @@ def test_a_header_that_lies_is_refused(tmp_path, change, says):
     path.write_bytes(with_header(Path(a_model()).read_bytes(), change))
     with pytest.raises(CiderFileError, match=says):
         read(str(path))
+
+
+LONG = "\x1b[2J\n" * 20_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [tensor(1, kind=LONG), tensor(-1, kind=[LONG]), tensor(1, dims=[LONG]), tensor(1, offset=LONG),
+     shape(**{LONG: 1}), shape(width=LONG), shape(norm_eps=LONG), shape(layers=[LONG] * 2),
+     shape(layers=[{"heads": 1, "kv_heads": 1, "hidden": 32, LONG: 1}] * 2)],
+)  # fmt: skip
+def test_a_message_shows_little_of_a_file_and_nothing_that_moves_a_terminal(tmp_path, change):
+    path = tmp_path / "m.cider"
+    path.write_bytes(with_header(Path(a_model()).read_bytes(), change))
+    with pytest.raises(CiderFileError) as found:
+        read(str(path))
+    message = str(found.value)
+    assert len(message.removeprefix(str(path))) < 250
+    assert message.isprintable()
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models_here import a_model, some_matrix
+from models_here import a_model, some_matrix, write_absurd
 from tokenizers_here import ROOT
 
 from runtime import native, plain
 from runtime.build import FLAGS, SOURCES
 from runtime.cache import BITS, Sequence
-from runtime.file import read
+from runtime.engine import Engine
+from runtime.file import CiderFileError, read
 from runtime.layout import Packed, integers, pack, padded
 from runtime.native import Activations, NativeEngine
 from runtime.palette import Palette, RowInt8
@@ -147,10 +148,45 @@ def test_activations_are_quantized_as_in_numpy(name, x):
 def test_what_is_no_number_does_no_harm(name, odd):
     x = np.linspace(-1, 1, 64, dtype=np.float32)
     x[5], x[40] = odd, -odd
-    values, _, total = quantize(name, x)
-    assert np.array_equal(values, quantize("scalar", x)[0])
+    values, scale, total = quantize(name, x)
+    wanted, scales = plain.quantize(x[None])
+    assert np.array_equal(values, wanted[0])
+    assert np.array_equal(scale, scales[0], equal_nan=True)
+    assert np.isnan(scale) == (not np.isfinite(x).all())
     assert total == values.sum(dtype=np.int64)
     assert values.min() >= -127
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("times", [1e20, 3e38])
+@pytest.mark.parametrize(
+    "part", ["norm", "layers.0.attention_norm", "layers.0.k_norm", "layers.1.q_norm", "embedding",
+             "layers.0.v", "layers.1.down"],
+)  # fmt: skip
+def test_what_overflows_is_the_same_everywhere_and_is_not_lost(
+    tmp_path, monkeypatch, part, times, bits
+):
+    contents = read(write_absurd(str(tmp_path / "m.cider"), {part: times}))
+    options = {"context": 64, "cache_bits": bits}
+    ids = [70, 300, 71, 533]
+    targets = [[300, 71, 533, -1]]
+
+    def run(engine):
+        new = [[(Sequence(contents.shape, bits), ids)] for _ in range(3)]
+        logits = engine.logits(new[0], every=True)
+        return logits, engine.hidden(new[1]), *engine.nats(new[2], targets)
+
+    plain_engine = PlainEngine(contents, **options)
+    if times == 3e38:
+        with pytest.raises(CiderFileError, match=r"m\.cider: what this model .* is not finite"):
+            run(plain_engine)
+    monkeypatch.setattr(Engine, "_finite", lambda _, found: found)
+    wanted = run(plain_engine)
+    for name in SETS:
+        for threads in (1, 2):
+            engine = NativeEngine(contents, threads=threads, kernels=name, **options)
+            for a, b in zip(run(engine), wanted, strict=True):
+                assert np.array_equal(a, b, equal_nan=True), name
 
 
 @pytest.mark.parametrize("bits", BITS)

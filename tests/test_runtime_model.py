@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models_here import a_model, float_logits
+from models_here import a_model, float_logits, write_absurd
 from tokenizers_here import ROOT, own_texts, small_tokenizer
 
 from pipelines.cli import main
 from runtime.build import NoLibrary
-from runtime.file import read
+from runtime.file import CiderFileError, read
 from runtime.model import Model
 from runtime.sampling import FIRST_TEXT, Sampling, candidates, choose
 from runtime.streaming import TextStream
@@ -255,6 +255,41 @@ def test_a_forked_process_computes_with_threads_of_its_own():
     subprocess.run([sys.executable, "-c", code, a_model()], check=True, timeout=300, cwd=ROOT)
 
 
+def test_a_process_that_is_forked_in_the_midst_of_a_call_computes():
+    """The thread that computes, and holds the lock, is not there in the child."""
+    code = (
+        "import os, sys, threading\nfrom runtime.model import Model\n"
+        "m = Model.load(sys.argv[1], threads=2, context=64)\n"
+        "a = m.logits([70, 71]).tobytes()\n"
+        "held, forked = threading.Event(), threading.Event()\n"
+        "def hold():\n"
+        "    with m._lock:\n"
+        "        held.set(), forked.wait()\n"
+        "threading.Thread(target=hold).start()\n"
+        "held.wait()\n"
+        "child = os.fork()\n"
+        "if not child: os._exit(m.logits([70, 71]).tobytes() != a)\n"
+        "forked.set()\n"
+        "import signal\nsignal.alarm(60)\n"
+        "signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, a_model()], check=True, timeout=300, cwd=ROOT)
+
+
+@pytest.mark.parametrize("kernels", [None, "numpy"])
+def test_a_model_whose_numbers_overflow_says_so(tmp_path, kernels):
+    path = write_absurd(str(tmp_path / "m.cider"), {"layers.0.ffn_norm": 3e38})
+    bad = Model.load(path, threads=1, context=64, kernels=kernels)
+    for call in (
+        lambda: bad.logits([70, 71]), lambda: bad.embeddings(["The tide"]),
+        lambda: bad.score(["The tide"], window=64), lambda: bad.complete(["The tide"]),
+        lambda: bad.complete(["The tide"], sampling=GREEDY),
+    ):  # fmt: skip
+        with pytest.raises(CiderFileError, match=r"m\.cider: what this model computes is not"):
+            call()
+
+
 def test_without_a_compiler_numpy_computes_and_says_so(tmp_path):
     code = (
         "import sys\nfrom runtime.model import Model\n"
@@ -280,10 +315,46 @@ def test_the_command_writes_the_text_of_the_model(capsys, monkeypatch):
     assert capsys.readouterr().out == both
 
 
+def test_a_terminal_that_cannot_hold_the_text_is_one_line():
+    command = [sys.executable, "-m", "pipelines", "generate", "--model", a_model()]
+    done = subprocess.run(
+        [*command, "--prompt", "Grüße", "--tokens", "1"], check=False, capture_output=True,
+        text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "encoding ascii cannot hold U+00FC; set PYTHONIOENCODING=utf-8" in done.stderr
+
+
+def test_too_little_memory_is_one_line(capsys, monkeypatch):
+    def load(*_, **__):
+        raise MemoryError("no room for an engine of 1 threads and 1048576 tokens")
+
+    monkeypatch.setattr(Model, "load", load)
+    assert main(["generate", "--model", a_model(), "--prompt", "x"]) == 1
+    error = capsys.readouterr().err
+    assert error == (
+        "cidermill: not enough memory: no room for an engine of 1 threads and 1048576 tokens\n"
+    )
+
+
+def test_a_model_whose_numbers_overflow_is_one_line(tmp_path, capsys):
+    path = write_absurd(str(tmp_path / "m.cider"), {"norm": 3e38, "embedding": 1e20})
+    for many in (["x"], ["x", "y"]):
+        prompts = [word for prompt in many for word in ("--prompt", prompt)]
+        assert main(["generate", "--model", path, *prompts]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "m.cider: what this model computes is not finite" in error
+
+
 @pytest.mark.parametrize(
     ("given_options", "says"),
     [([], "nothing to go on from: give --prompt"), (["--prompt", "x", "--top-p", "2"], "top_p"),
-     (["--prompt", "x", "--model", f"{ROOT}/README.md"], "no model of `cidermill quantize`")],
+     (["--prompt", "x", "--model", f"{ROOT}/README.md"], "no model of `cidermill quantize`"),
+     (["--prompt", "x", "--context", "1"], "--context is 1; it must be at least 2"),
+     (["--prompt", "-", "--prompt", "-"], "--prompt - is given twice"),
+     (["--prompt", "x", "--no"], "unknown option --no; see cidermill generate --help")],
 )  # fmt: skip
 def test_wrong_use_of_the_command_is_one_line(capsys, given_options, says):
     assert main(["generate", "--model", a_model(), *given_options]) == 2

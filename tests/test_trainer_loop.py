@@ -342,6 +342,22 @@ def test_a_loss_that_is_no_number_names_the_last_checkpoint_that_is_known_to_be_
     assert len(losses(tmp_path).splitlines()) == step - 1
 
 
+def test_what_is_watched_is_what_is_trained(shards, tmp_path, monkeypatch):
+    """A pupil of a teacher may find the text itself less likely, and be right."""
+    seen = []
+    watch = Watch.look
+
+    def look(self, number, loss, norm, applied):
+        seen.append(loss)
+        return watch(self, number, loss, norm, applied)
+
+    monkeypatch.setattr(Watch, "look", look)
+    training(tmp_path, shards).run()
+    rows = [json.loads(line) for line in losses(tmp_path).splitlines()]
+    assert seen == [row["objective"] for row in rows]
+    assert seen != [row["loss"] for row in rows]
+
+
 def test_weights_that_a_step_has_ruined_are_no_good_checkpoint(shards, tmp_path, monkeypatch):
     ruined = (stage(optimizer=Optimizer(rate=1e30), warmup=0),)
     with pytest.raises(Diverged, match="the loss of step 2 .* is none; begin anew with --restart"):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tokenizer import model_proto, special
 from tokenizer.model_proto import Kind, ModelFileError
+from tokenizer.shown import shown
 
 MAX_FILE_BYTES = 64 << 20
 MAX_VOCABULARY = 1 << 20
@@ -49,8 +50,8 @@ class Tokenizer:
         self._processor: Any = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(content)
-        except RuntimeError as error:
-            raise ModelFileError(f"SentencePiece cannot load this model: {error}") from None
+        except RuntimeError:
+            raise ModelFileError("SentencePiece cannot load this model") from None
         self.content = content
         self.pieces: tuple[str, ...] = tuple(piece for piece, _ in found)
         self.kinds: tuple[Kind, ...] = tuple(kind for _, kind in found)
@@ -155,8 +156,8 @@ def _check(model: Any, found: Sequence[tuple[str, Kind]]) -> None:
     if list(found[: len(_FIRST)]) != _FIRST:
         names = ", ".join(piece for piece, _ in found[: len(_FIRST)])
         raise ModelFileError(
-            f"the first pieces are {names}; they must be <pad>, </s>, <unk>, <mask>: use a model "
-            "of `cidermill tokenizer train`"
+            f"the first pieces are {shown(names)}; they must be <pad>, </s>, <unk>, "
+            "<mask>: use a model of `cidermill tokenizer train`"
         )
     if {piece for piece, kind in found if kind is Kind.BYTE} != _BYTES:
         raise ModelFileError("the model has no pieces for the 256 bytes, so it would lose text")

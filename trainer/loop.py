@@ -257,7 +257,8 @@ class Training:
     def _after(self, stage: Stage, source: Source, watch: Watch, told: Row, factor: float) -> None:
         """Note a step, and save, validate, or stop where it is time."""
         place = self._place
-        wrong = watch.look(place.step + 1, told["loss"], told["norm"], told["applied"])
+        # Who learns a teacher's choices may find the text itself less likely for it.
+        wrong = watch.look(place.step + 1, told["objective"], told["norm"], told["applied"])
         if wrong is not None:
             raise Diverged(f"{wrong}; {self._told_good()}")
         # A step's loss is that of the weights before it, so only now is the checkpoint known.

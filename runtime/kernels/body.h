@@ -72,10 +72,18 @@ static void multiply(const matrix *w, int from, int to, const activations *x, in
   }
 }
 
-/* Eight bits with one scale: the greatest magnitude is 127. What is not a number becomes -127. */
+/* 0 as long as all numbers are finite, else not a number: it is added where such a number would be
+ * lost in a maximum or a clamp, so that a model which overflows says so at its end. */
+INLINE lanes overflow(lanes found, lanes x) { return add(found, subtract(x, x)); }
+
+/* Eight bits with one scale: the greatest magnitude is 127. What is not a number becomes -127, and the
+ * scale is none if one of the numbers is not finite. */
 static void quantize(const float *x, int n, int8_t *values, float *scale, int32_t *sum) {
-  lanes top = all(0.0f);
-  for (int i = 0; i < n; i += 16) top = greater(magnitude(load(x + i)), top);
+  lanes top = all(0.0f), odd = all(0.0f);
+  for (int i = 0; i < n; i += 16) {
+    top = greater(magnitude(load(x + i)), top);
+    odd = overflow(odd, load(x + i));
+  }
   const float most = greatest_of(top);
   const float factor = most > 1e-30f ? 127.0f / most : 0.0f;
   lanes total = all(0.0f);
@@ -85,14 +93,16 @@ static void quantize(const float *x, int n, int8_t *values, float *scale, int32_
     total = add(total, v);
     store_bytes(values + i, v);
   }
-  *scale = most > 1e-30f ? most / 127.0f : 0.0f;
+  *scale = (most > 1e-30f ? most / 127.0f : 0.0f) + sum_of(odd);
   *sum = (int32_t)sum_of(total); /* whole numbers below 2**24: exact */
 }
 
+/* Squares that overflow leave no number, not zeros. */
 static void norm(const float *x, const float *scale, float eps, int n, float *y) {
   lanes squares = all(0.0f);
   for (int i = 0; i < n; i += 16) squares = add(squares, times(load(x + i), load(x + i)));
-  const float inverse = 1.0f / sqrtf(sum_of(squares) / (float)n + eps);
+  const float mean = sum_of(squares) / (float)n;
+  const float inverse = 1.0f / sqrtf(mean + eps) + (mean - mean);
   for (int i = 0; i < n; i += 16)
     store(y + i, times(times(load(x + i), all(inverse)), load(scale + i)));
 }
@@ -192,14 +202,15 @@ INLINE void mix(const int n, const float *values, int head, const float *weight,
 INLINE void softmax(float *scores, int limit) {
   const int end = (limit + ROWS - 1) / ROWS * ROWS;
   for (int j = limit; j < end; j++) scores[j] = -3e38f;
-  lanes top = load(scores), total = all(0.0f);
+  lanes top = load(scores), total = all(0.0f), odd = all(0.0f);
   for (int j = ROWS; j < end; j += ROWS) top = greater(load(scores + j), top);
+  for (int j = 0; j < end; j += ROWS) odd = overflow(odd, load(scores + j));
   top = all(greatest_of(top));
   for (int j = 0; j < end; j += ROWS)
     store(scores + j, exponential(subtract(load(scores + j), top)));
   for (int j = limit; j < end; j++) scores[j] = 0.0f;
   for (int j = 0; j < end; j += ROWS) total = add(total, load(scores + j));
-  const float inverse = 1.0f / sum_of(total);
+  const float inverse = 1.0f / (sum_of(total) + sum_of(odd));
   for (int j = 0; j < end; j += ROWS) store(scores + j, times(load(scores + j), all(inverse)));
 }
 
@@ -249,14 +260,17 @@ static void gate(float *gates, const float *up, int n) {
 static float nats(float *logits, int n, int target, uint8_t *first) {
   const int end = (n + 15) / 16 * 16;
   for (int i = n; i < end; i++) logits[i] = -3e38f;
-  lanes top = load(logits), total = all(0.0f);
+  lanes top = load(logits), total = all(0.0f), odd = all(0.0f);
   for (int i = 16; i < end; i += 16) top = greater(load(logits + i), top);
+  for (int i = 0; i < end; i += 16) odd = overflow(odd, load(logits + i));
   const float most = greatest_of(top);
   for (int i = 0; i < end; i += 16)
     total = add(total, exponential(subtract(load(logits + i), all(most))));
   *first = logits[target] == most;
   for (int i = 0; i < target && *first; i++) *first = logits[i] != most;
-  return (float)(log((double)sum_of(total)) + ((double)most - (double)logits[target]));
+  const float lost = sum_of(odd);
+  *first = *first && lost == 0.0f;
+  return (float)(log((double)sum_of(total)) + ((double)most - (double)logits[target])) + lost;
 }
 
 /* `vectors` vectors of ranks with one group of rows of an adapter's second factor. */

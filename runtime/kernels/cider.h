@@ -61,6 +61,7 @@ typedef struct {
   /* y[t][row] = (or, with `add`, +=) sum of weight * activation, for groups of rows from..to. */
   void (*multiply)(const matrix *w, int from, int to, const activations *x, int vectors, float *y,
                    ptrdiff_t y_stride, int add);
+  /* Whatever takes a number that is not finite gives none: it reaches the logits. */
   void (*quantize)(const float *x, int n, int8_t *values, float *scale, int32_t *sum);
   void (*norm)(const float *x, const float *scale, float eps, int n, float *y);
   /* Norm of a head, then turned by its position, then times `factor`; in place. */
