@@ -1,7 +1,7 @@
 """How unlikely a quantized language model finds a document: bits per byte, whole and by paragraph.
 
 The model is a file that the recipe names. A document is scored as it is, in windows of the model;
-it fills the model's matrix products by itself, so that several at a time would be no faster. Text
+by itself, though several short ones at a time would be faster: a stage's function takes one. Text
 that the model finds very unlikely is broken, in another language, or of a kind that the model was
 not trained on; text that it finds very likely repeats itself or is boilerplate.
 """

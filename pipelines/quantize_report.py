@@ -119,11 +119,11 @@ def layer_lines(matrices: Sequence[Matrix], times: Mapping[str, Mapping[str, flo
 def variant_lines(variants: Sequence[Variant]) -> list[str]:
     """A line for each variant, beside the first."""
     found = [
-        f"{'':<22}{'bits/weight':>12}{'bytes':>12}{'perplexity':>12}{'change':>10}{'bits/byte':>11}"
+        f"{'':<26}{'bits/weight':>12}{'bytes':>12}{'perplexity':>12}{'change':>10}{'bits/byte':>11}"
     ]
     first = variants[0].perplexity if variants else None
     for own in variants:
-        line = f"{own.name:<22}{own.bits:>12.3f}{own.bytes:>12}"
+        line = f"{own.name:<26}{own.bits:>12.3f}{own.bytes:>12}"
         if own.perplexity is not None and own.bits_per_byte is not None and first:
             change = own.perplexity / first - 1
             line += f"{own.perplexity:>12.4f}{change:>+10.2%}{own.bits_per_byte:>11.4f}"

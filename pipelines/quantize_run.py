@@ -164,6 +164,13 @@ class Run:
             f"recovered, rank {self.settings.rank}", mean, size + added,
             lambda: merged(quantizing.dequantized(self.model, weights), factors),
         )  # fmt: skip
+        judge = self._judge
+        if judge is not None:
+            # What `--adapter` computes: factors and activations in 8 bits.
+            self._told(
+                "recovered, in the runtime", mean, size + added,
+                lambda: judge.in_runtime(self.target, folder),
+            )  # fmt: skip
 
     def _add(self, name: str, bits: float, size: int, params: Callable[[], Arrays]) -> None:
         """Judge one variant, where there is anything to judge it by."""

@@ -189,8 +189,9 @@ def _config_for(folder: str, base: str) -> dict[str, Any]:
     config = _config(os.path.join(folder, CONFIG))
     own: Any = config.get(BASE)
     if own != base:
-        known = isinstance(own, str) and _DIGEST.fullmatch(own)
-        told = f"is for the base {own[:16]}" if known else "names no quantized base"
+        told = "names no quantized base"
+        if isinstance(own, str) and _DIGEST.fullmatch(own):
+            told = f"is for the base {own[:16]}"
         raise AdapterError(
             f"the adapter in {folder} {told}, and this model is {base[:16]}; an adapter works with "
             "the quantized model that it was trained on alone"
@@ -252,10 +253,13 @@ def _config(path: str) -> dict[str, Any]:
 
 
 def _alpha(folder: str, config: Mapping[str, Any]) -> float:
-    alpha: Any = config.get("lora_alpha")
-    # Compared with bounds first: JSON's whole numbers may be too great for a float.
-    number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-    if not number or not -MAX_ALPHA <= alpha <= MAX_ALPHA:
+    alpha = config.get("lora_alpha")
+    # Compared with bounds: JSON's whole numbers may be too great for a float.
+    if (
+        isinstance(alpha, bool)
+        or not isinstance(alpha, int | float)
+        or not -MAX_ALPHA <= alpha <= MAX_ALPHA
+    ):
         raise AdapterError(
             f"{folder}: lora_alpha is {shown(alpha)}; it must be a number from -{MAX_ALPHA:g} to "
             f"{MAX_ALPHA:g}"

@@ -12,8 +12,11 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from tokenizer.shown import shown
 
 SOURCES = Path(__file__).resolve().parent / "kernels"
 FLAGS = (
@@ -37,7 +40,11 @@ def find_compiler() -> list[str]:
     Raises:
       NoLibrary: there is none.
     """
-    named = shlex.split(os.environ.get("CC", ""))
+    given = os.environ.get("CC", "")
+    try:
+        named = shlex.split(given)
+    except ValueError:
+        raise NoLibrary(f"CC is {shown(given)}: a quote in it is not closed") from None
     if named:
         return named
     for name in ("cc", "gcc", "clang"):
@@ -66,6 +73,7 @@ def compile_to(folder: Path, flags: Sequence[str] = FLAGS) -> Path:
         return target
     compiler = find_compiler()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    print("cidermill: compiling the kernels, once; this takes some seconds", file=sys.stderr)
     temporary = folder / f"{target.name}.{os.getpid()}.writing"
     sources = [str(path) for path in sorted(SOURCES.glob("*.c"))]
     command = [*compiler, *flags, "-o", str(temporary), *sources, "-lm"]
@@ -104,6 +112,18 @@ def library() -> Path:
         return found
     except OSError as error:
         raise NoLibrary(f"{cache_folder()} cannot be written: {error}") from None
+
+
+def remade(broken: Path) -> Path:
+    """The library once more, where the one in the user's cache cannot be loaded.
+
+    Raises:
+      NoLibrary: it is that of the installed package, or none can be made.
+    """
+    if broken.parent != cache_folder():
+        raise NoLibrary(f"{broken} is damaged; install the package again")
+    broken.unlink(missing_ok=True)
+    return library()
 
 
 def cache_folder() -> Path:

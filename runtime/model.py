@@ -5,7 +5,8 @@
         print(piece.text, end="")
 
 Whatever is computed for a text does not depend, to the last bit, on what else is in a batch, on
-the number of threads, or on what was kept of an earlier call.
+the number of threads, or on what was kept of an earlier call. What is drawn depends besides on the
+seed and on the number of the prompt in its batch: equal prompts get different texts.
 """
 
 from __future__ import annotations

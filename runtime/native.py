@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.adapters import TOGETHER, LoadedAdapter, Outer
-from runtime.build import NoLibrary, library
+from runtime.build import NoLibrary, library, remade
 from runtime.engine import Engine, Step, Steps
 from runtime.file import Contents
 from runtime.layout import Packed, padded
@@ -93,11 +93,20 @@ class _Adapted(Structure):
     _fields_ = (("a", Matrix * len(TOGETHER)), ("b", Factor * len(LINEAR)))
 
 
+def _open() -> Any:
+    """The library; one in the cache that cannot be loaded is compiled anew, once."""
+    path = library()
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return ctypes.CDLL(str(remade(path)))
+
+
 @functools.cache
 def load(path: str | None = None) -> Any:
     """The library of the kernels. Raises ``NoLibrary``."""
     try:
-        found = ctypes.CDLL(path or str(library()))
+        found = ctypes.CDLL(path) if path else _open()
     except OSError as error:
         raise NoLibrary(f"the kernels cannot be loaded: {error}") from None
     found.cider_kernels.restype = POINTER(Kernels)

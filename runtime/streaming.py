@@ -13,7 +13,9 @@ class TextStream:
     """Turns ids into text. Bytes that are no UTF-8 become U+FFFD.
 
     Args:
-      stops: texts at which the stream ends; they are not given out.
+      stops: texts at which the stream ends; they are not given out. Of several the one that is
+        complete first counts, so that nothing waits for a longer one that began before it; of
+        those that one id completes, the one that begins first.
     """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:

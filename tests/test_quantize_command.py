@@ -79,12 +79,16 @@ def test_what_each_step_came_to_is_told(quantized, capsys):
     found = {row["name"]: row for row in report["variants"]}
     assert list(found) == [
         "float", "quantized", "tables tuned", "in the runtime", "recovered, rank 4",
+        "recovered, in the runtime",
     ]  # fmt: skip
     perplexities = {name: row["perplexity"] for name, row in found.items()}
     assert perplexities["float"] != perplexities["quantized"] != perplexities["tables tuned"]
     assert perplexities["tables tuned"] != perplexities["recovered, rank 4"]
     # The kernels' activations have 8 bits, so that they come close to the same weights in floats.
     assert perplexities["in the runtime"] == pytest.approx(perplexities["tables tuned"], rel=2e-3)
+    recovered = perplexities["recovered, in the runtime"]
+    assert recovered == pytest.approx(perplexities["recovered, rank 4"], rel=5e-3)
+    assert recovered != perplexities["in the runtime"]
     assert found["quantized"]["bytes"] == quantized.stat().st_size
     assert found["recovered, rank 4"]["bytes"] > quantized.stat().st_size
     assert report["facts"]["settings"]["tune_tokens"] == 4000

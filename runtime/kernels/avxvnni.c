@@ -1,6 +1,6 @@
 /* Processors with AVX2 and its form of VNNI. */
 #include "cider.h"
-#ifdef CIDER_X86
+#if defined(CIDER_X86) && !defined(CIDER_NO_AVXVNNI)
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,avxvnni,f16c"))), apply_to = function)
 #else

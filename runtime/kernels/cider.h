@@ -88,7 +88,20 @@ static inline size_t cache_part(int head, int bits) {
 
 #if defined(__x86_64__) || defined(__i386__)
 #define CIDER_X86 1
-extern const kernels kernels_avx2, kernels_avxvnni, kernels_avx512;
+extern const kernels kernels_avx2, kernels_avx512;
+/* GCC knows AVX-VNNI from version 11, clang from 12. */
+#ifndef CIDER_NO_AVXVNNI
+#ifdef __clang__
+#if __clang_major__ < 12
+#define CIDER_NO_AVXVNNI 1
+#endif
+#elif __GNUC__ < 11
+#define CIDER_NO_AVXVNNI 1
+#endif
+#endif
+#ifndef CIDER_NO_AVXVNNI
+extern const kernels kernels_avxvnni;
+#endif
 #elif defined(__aarch64__) && defined(__ARM_NEON)
 #define CIDER_NEON 1
 extern const kernels kernels_neon;

@@ -12,13 +12,17 @@ static int runs(const kernels *set) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
-  if (set == &kernels_avx2 || set == &kernels_avxvnni) {
-    if (!__builtin_cpu_supports("avx2")) return 0;
-    if (set == &kernels_avx2) return 1;
-    unsigned a = 7, b, c = 1, d; /* leaf 7, part 1: AVX-VNNI is bit 4 of eax */
+  unsigned a = 1, b, c = 0, d; /* leaf 1: half precision is bit 29 of ecx */
+  __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+  const int avx2 = __builtin_cpu_supports("avx2") && (c >> 29 & 1);
+  if (set == &kernels_avx2) return avx2;
+#ifndef CIDER_NO_AVXVNNI
+  if (set == &kernels_avxvnni) {
+    a = 7, c = 1; /* leaf 7, part 1: AVX-VNNI is bit 4 of eax */
     __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return a >> 4 & 1;
+    return avx2 && (a >> 4 & 1);
   }
+#endif
 #endif
 #ifdef CIDER_NEON
   if (set == &kernels_neon) {
@@ -35,7 +39,11 @@ static int runs(const kernels *set) {
 const kernels *cider_kernels(const char *name) {
   static const kernels *const sets[] = {
 #ifdef CIDER_X86
-      &kernels_avx512, &kernels_avxvnni, &kernels_avx2,
+      &kernels_avx512,
+#ifndef CIDER_NO_AVXVNNI
+      &kernels_avxvnni,
+#endif
+      &kernels_avx2,
 #endif
 #ifdef CIDER_NEON
       &kernels_neon,
