@@ -237,7 +237,12 @@ def test_a_run_that_is_stopped_writes_nothing(home, capsys, monkeypatch, number)
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(adapting.adapt, "adapt", stopped)
-    assert adapt(home, "--to", home / "stopped") == 130
+    # Tests that run in the background begin with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert adapt(home, "--to", home / "stopped") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err.endswith("cidermill: interrupted; nothing was written\n")
     assert not list(home.glob("stopped*"))
 
