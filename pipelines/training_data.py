@@ -182,7 +182,7 @@ def held_out_texts(path: str, tokenizer: Tokenizer) -> list[Text]:
     Raises:
       InputError: there is no such file, it has no ``text``, or what should be texts are none.
     """
-    place = path if path.endswith(".parquet") else os.path.join(path, FILE)
+    place = _place(path)
     try:
         with pq.ParquetFile(place) as file:
             schema = file.schema_arrow
@@ -196,6 +196,11 @@ def held_out_texts(path: str, tokenizer: Tokenizer) -> list[Text]:
     return prepare(({**empty, **row} for row in rows if row["text"]), tokenizer)
 
 
+def _place(path: str) -> str:
+    """The file of documents to validate on: this one, or that of a folder of shards."""
+    return path if path.endswith(".parquet") else os.path.join(path, FILE)
+
+
 def check_set_aside(where: str, folders: Iterable[str]) -> None:
     """Nothing that is validated on may be in the shards of another stage.
 
@@ -206,15 +211,14 @@ def check_set_aside(where: str, folders: Iterable[str]) -> None:
     Raises:
       InputError: some hold such documents; it names one.
     """
-    place = where if where.endswith(".parquet") else os.path.join(where, FILE)
-    with pq.ParquetFile(place) as file:
+    with pq.ParquetFile(_place(where)) as file:
         if "id" not in file.schema_arrow.names:
             return
-        aside = file.read(columns=["id"])["id"]
+        aside = file.read(columns=["id"])["id"].combine_chunks()
     for folder in sorted(set(folders)):
         for shard in ShardSet.open(folder).shards:
             known = shard.documents().select(["id", "url"])
-            both = known.filter(pc.is_in(known["id"], aside.combine_chunks()))
+            both = known.filter(pc.is_in(known["id"], aside))
             if len(both):
                 raise InputError(
                     f"{folder} holds documents that {where} set aside for validation, such as "
