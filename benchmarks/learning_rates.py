@@ -1,12 +1,15 @@
 """Whether the best learning rate stays where it is as a model grows wider, as a plot.
 
-    python benchmarks/learning_rates.py --shards FOLDER --tokenizer FOLDER [--tokens 150k] --to WORK
+    python benchmarks/learning_rates.py --shards FOLDER --tokenizer FOLDER [--tokens 1M --seeds 3]
+                                        --to WORK
 
 Models of width 64, 128 and 256 and two layers are trained with AFM's optimizer at rates a factor
 of two apart, with muP-simple (steps of linear maps scaled by 64 / width) and without. The loss is
-the mean over the last tenth of the steps. What is done is kept in WORK, so that the same command
-goes on. The best rate of each width is the vertex of the parabola through the three points around
-the least loss, in the logarithm of the rate.
+the mean over the last tenth of the steps, and over seeds, which draw weights and the order of
+windows. What is done is kept in WORK, so that the same command goes on. The best rate of each width
+is the vertex of the parabola through the three points around the least loss, in the logarithm of
+the rate. The embedding's steps are the same at every width, so a tokenizer with few pieces shows
+better what the linear maps need.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import math
 import os
 import sys
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 # The tokenizer's benchmark has the name of the package, so the package must come first.
@@ -24,13 +28,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:1] = [str(ROOT), str(ROOT / "benchmarks")]
 
 WIDTHS = (64, 128, 256)
-RATES = tuple(0.005 * 2**n for n in range(6))
+RATES = "0.0025,0.005,0.01,0.02,0.04"
 BASE = 64
-LAYERS, HEAD, BATCH_TOKENS = 2, 32, 2048
+LAYERS, HEAD, BATCH_TOKENS = 2, 32, 1024
 KINDS = {"muP-simple": BASE, "one rate for all": None}
 
 
-def loss_of(arguments: argparse.Namespace, width: int, rate: float, base: int | None) -> float:
+def loss_of(
+    arguments: argparse.Namespace, width: int, rate: float, base: int | None, seed: int
+) -> float:
     """Train one model; gives the loss of the last tenth of its steps."""
     from pipelines.amounts import parse_count
     from tokenizer.model import Tokenizer
@@ -51,10 +57,10 @@ def loss_of(arguments: argparse.Namespace, width: int, rate: float, base: int | 
     )  # fmt: skip
     heads = width // HEAD
     shape = uniform(tokenizer.vocab_size, width, LAYERS, heads, heads, HEAD, 3 * width)
-    settings = Settings(shape, (stage,), 0, (shards.digest,), tokenizer.sha256, saves=1)
+    settings = Settings(shape, (stage,), seed, (shards.digest,), tokenizer.sha256, saves=1)
     # At the base's own width both ways are the same run.
     scaled = "scaled" if base is not None and base < width else "plain"
-    folder = Path(arguments.to) / f"{width}-{rate:g}-{scaled}"
+    folder = Path(arguments.to) / f"{width}-{rate:g}-{scaled}-{seed}"
     losses = folder / "losses.jsonl"
     if not (folder / "model" / "model.json").exists():
         try:
@@ -62,7 +68,7 @@ def loss_of(arguments: argparse.Namespace, width: int, rate: float, base: int | 
                 str(folder),
                 settings,
                 tokenizer,
-                lambda _: WindowReader(shards, seed=0, batch=batch),
+                lambda _: WindowReader(shards, seed=seed, batch=batch),
             ).run()
         except Diverged:
             return math.inf
@@ -113,7 +119,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", required=True)
     parser.add_argument("--tokenizer", required=True, help="folder with tokenizer.model")
-    parser.add_argument("--tokens", default="150k")
+    parser.add_argument("--tokens", default="1M")
+    parser.add_argument("--rates", default=RATES, help=f"each twice the last (default: {RATES})")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--to", required=True)
     arguments = parser.parse_args()
     from stepping import same_settings
@@ -123,16 +131,24 @@ def main() -> int:
 
     compute.start(arguments.to)
     same_settings(
-        arguments.to, shards=ShardSet.open(arguments.shards).digest, tokens=arguments.tokens
+        arguments.to,
+        shards=ShardSet.open(arguments.shards).digest,
+        tokens=arguments.tokens,
+        batch_tokens=BATCH_TOKENS,
     )
     found: dict[str, Any] = {}
+    seeds = range(arguments.seeds)
+    rates = [float(rate) for rate in arguments.rates.split(",")]
     for kind, base in KINDS.items():
         found[kind] = {}
         for width in WIDTHS:
-            own = {rate: loss_of(arguments, width, rate, base) for rate in RATES}
+            own = {
+                rate: mean(loss_of(arguments, width, rate, base, seed) for seed in seeds)
+                for rate in rates
+            }
             found[kind][width] = own
             told = "  ".join(f"{rate:g}: {loss:.3f}" for rate, loss in own.items())
-            if min(own, key=lambda rate: own[rate]) in (RATES[0], RATES[-1]):
+            if min(own, key=lambda rate: own[rate]) in (rates[0], rates[-1]):
                 told += "   (at the edge: the best one may lie beyond)"
             print(f"{kind:<18}width {width:<5}best rate {vertex(own):.4f}   {told}", flush=True)
     draw(os.path.join(arguments.to, "learning_rates.png"), found)

@@ -15,7 +15,10 @@ preset:
 All have the same size and are trained on the same number of tokens; those that were pruned have
 the parent's before that, and decay their rate twice. Seeds draw weights and the order of windows;
 the parent is one, so deviations of pruned models do not tell how parents differ. Bits per byte on
-the documents set aside, mean and standard deviation over seeds. What is done is kept in WORK.
+the documents set aside and the share of tokens that a model finds likeliest, mean and standard
+deviation over seeds. Labels of a teacher are its choice alone, and have nine tenths of the weight,
+so what is trained on them learns to choose, and is too sure of its choice: the better the teacher,
+the less that costs in bits. What is done is kept in WORK.
 """
 
 from __future__ import annotations
@@ -74,13 +77,16 @@ class Bench:
                 ),
                 self.texts, start=None if start is None else start.params,
             ).run()  # fmt: skip
-        model = load_model(str(folder))
-        print(f"{name:<20}seed {seed}  {bits(model):.4f}", flush=True)
-        return model
+        return load_model(str(folder))
 
+    def judge(self, name: str, seed: int, model: Any) -> tuple[float, float]:
+        """Bits per byte of a model, and the share of tokens that it finds likeliest."""
+        from trainer.bits import judge
+        from trainer.scoring import Scorer
 
-def bits(model: Any) -> float:
-    return float(model.card["validation"]["bits_per_byte"])
+        total = judge(Scorer(model.params, model.shape, self.shards.length), self.texts).total
+        print(f"{name:<20}seed {seed}  {total.per_byte:.4f}  {total.accuracy:.2%}", flush=True)
+        return total.per_byte, total.accuracy
 
 
 def stage_of(bench: Bench, name: str, budget: int, **changes: Any) -> Any:
@@ -101,7 +107,7 @@ def widened(small: Any) -> Any:
 
 
 def students(bench: Bench, small: Any, parent: Any, labels: str, tokens: int, seed: int) -> Any:
-    """Bits per byte of every kind of small model, by name."""
+    """What every kind of small model is worth, by name."""
     masks = stage_of(bench, "masks", tokens // 4, keep=0.5)
     rest = tokens - tokens // 4
     plain, taught = (stage_of(bench, "core", tokens, labels=own) for own in (None, labels))
@@ -115,7 +121,7 @@ def students(bench: Bench, small: Any, parent: Any, labels: str, tokens: int, se
     found = {}
     for name, (stages, start, own) in runs.items():
         shape = small if start is None else start.shape
-        found[name] = bits(bench.train(name, seed, shape, stages, start, own))
+        found[name] = bench.judge(name, seed, bench.train(name, seed, shape, stages, start, own))
     return found
 
 
@@ -153,6 +159,7 @@ def main() -> int:
     small = preset("1m", tokenizer.vocab_size)
     budget = parse_count(arguments.parent_tokens, "--parent-tokens")
     parent = bench.train("parent", 0, widened(small), [stage_of(bench, "core", budget)])
+    bench.judge("parent", 0, parent)
     labels = str(bench.folder / "labels")
     write_labels(parent, bench.shards, labels)
     tokens = parse_count(arguments.tokens, "--tokens")
@@ -160,12 +167,13 @@ def main() -> int:
         students(bench, small, parent, labels, tokens, seed) for seed in range(arguments.seeds)
     ]
     for name in found[0]:
-        values = [one[name] for one in found]
-        gaps = [one[name] - one["scratch"] for one in found]
-        spread = (stdev(values), stdev(gaps)) if len(found) > 1 else (0.0, 0.0)
+        values = [one[name][0] for one in found]
+        gaps = [one[name][0] - one["scratch"][0] for one in found]
+        right = [one[name][1] for one in found]
+        spread = [stdev(v) if len(v) > 1 else 0.0 for v in (values, gaps, right)]
         print(
             f"{name:<20}{mean(values):.4f} ± {spread[0]:.4f} bits/byte, to scratch "
-            f"{mean(gaps):+.4f} ± {spread[1]:.4f}"
+            f"{mean(gaps):+.4f} ± {spread[1]:.4f}; {mean(right):.2%} ± {spread[2]:.2%} of tokens"
         )
     return 0
 

@@ -85,7 +85,7 @@ def test_a_file_of_texts_alone_can_be_judged_in_windows_of_any_length(
     assert main(words) == 0
     last = capsys.readouterr().out.splitlines()[-1].split()
     assert last[:2] == ["all", "1"]
-    assert math.isfinite(float(last[3]))
+    assert math.isfinite(float(last[4]))
 
 
 def damage(run: Path, folder: Path, name: str, content: bytes) -> Path:

@@ -184,29 +184,39 @@ def test_bits_are_summed_by_source_and_language(scorer):
         assert bits_found.bytes == sum(held[n].bytes for n in members)
         assert bits_found.tokens == sum(len(held[n].ids) - 1 for n in members)
         assert bits_found.bits == pytest.approx(sum(alone[n].bits for n in members), abs=1e-3)
+        assert bits_found.right == sum(alone[n].right for n in members)
     nats = twin_scores(held[0].ids)[0].sum()
     assert alone[0].per_byte == pytest.approx(nats / math.log(2) / held[0].bytes, abs=1e-5)
     told = found.to_dict()
     assert told["bits_per_byte"] == found.total.per_byte
+    assert told["accuracy"] == found.total.right / found.total.tokens
     assert told["sources"]["books"]["documents"] == 1
     assert told["languages"]["de"]["tokens"] == found.languages["de"].tokens
 
 
+def test_tokens_that_the_model_finds_likeliest_are_counted():
+    found = Bits()
+    text = Text("web", "en", np.arange(5), 9)
+    found.add(text, Scored(np.ones(4, np.float32), np.array([True, False, True, True])))
+    assert (found.right, found.tokens, found.accuracy) == (3, 4, 0.75)
+
+
 def test_no_bytes_have_no_bits_a_byte():
     assert math.isnan(Bits().per_byte)
+    assert math.isnan(Bits().accuracy)
 
 
 def test_the_table_for_people():
-    web, none = Bits(2, 80.0, 40, 9), Bits(1, 5.0, 10, 3)
-    found = bits.Judgement(Bits(3, 85.0, 50, 12), {"": none, "web": web}, {"": none, "en": web})
+    web, none = Bits(2, 80.0, 40, 9, 3), Bits(1, 5.0, 10, 3, 0)
+    found = bits.Judgement(Bits(3, 85.0, 50, 12, 3), {"": none, "web": web}, {"": none, "en": web})
     table = [line.split() for line in bits.lines(found)]
     assert table == [
-        ["documents", "bytes", "bits/byte"],
-        ["?", "1", "10", "0.5000"],
-        ["web", "2", "40", "2.0000"],
-        ["language", "?", "1", "10", "0.5000"],
-        ["language", "en", "2", "40", "2.0000"],
-        ["all", "3", "50", "1.7000"],
+        ["documents", "bytes", "accuracy", "bits/byte"],
+        ["?", "1", "10", "0.0%", "0.5000"],
+        ["web", "2", "40", "33.3%", "2.0000"],
+        ["language", "?", "1", "10", "0.0%", "0.5000"],
+        ["language", "en", "2", "40", "33.3%", "2.0000"],
+        ["all", "3", "50", "25.0%", "1.7000"],
     ]
 
 

@@ -39,17 +39,23 @@ class Text:
 
 @dataclass
 class Bits:
-    """Bits and bytes of some documents."""
+    """Bits and bytes of some documents, and of how many tokens the model's choice was right."""
 
     documents: int = 0
     bits: float = 0.0
     bytes: int = 0
     tokens: int = 0
+    right: int = 0
 
     @property
     def per_byte(self) -> float:
         """Bits per byte; not a number where there is no byte."""
         return self.bits / self.bytes if self.bytes else math.nan
+
+    @property
+    def accuracy(self) -> float:
+        """The share of tokens that the model found likeliest; not a number where there is none."""
+        return self.right / self.tokens if self.tokens else math.nan
 
     def add(self, text: Text, scored: Scored) -> None:
         """Count one document."""
@@ -57,11 +63,13 @@ class Bits:
         self.bits += float(scored.nats.sum(dtype="float64")) / math.log(2)
         self.bytes += text.bytes
         self.tokens += len(scored.nats)
+        self.right += int(scored.first.sum())
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "bits_per_byte": self.per_byte,
+            "accuracy": self.accuracy,
             "documents": self.documents,
             "bytes": self.bytes,
             "tokens": self.tokens,
@@ -145,10 +153,13 @@ def lines(judgement: Judgement, before: Mapping[str, Any] | None = None) -> list
     With ``before``, what ``Judgement.to_dict`` gave of the same documents earlier, a column tells
     their bits per byte then.
     """
-    head = f"{'':<24}{'documents':>10}{'bytes':>12}{'bits/byte':>11}"
+    head = f"{'':<24}{'documents':>10}{'bytes':>12}{'accuracy':>10}{'bits/byte':>11}"
     rows = [head if before is None else f"{head}{'before':>11}"]
     for name, bits, earlier in _rows(judgement, before or {}):
-        row = f"{name:<24}{bits.documents:>10}{bits.bytes:>12}{bits.per_byte:>11.4f}"
+        row = (
+            f"{name:<24}{bits.documents:>10}{bits.bytes:>12}{bits.accuracy:>10.1%}"
+            f"{bits.per_byte:>11.4f}"
+        )
         rows.append(row if before is None else f"{row}{earlier['bits_per_byte']:>11.4f}")
     return rows
 
