@@ -213,13 +213,7 @@ class Run(files.CarriesStore):
     def _digests(self, stages: Iterable[StageSettings]) -> list[str]:
         """The digests of the files that the options of these stages name."""
         known = dict(self.resources)
-        return [
-            known[path]
-            for stage in stages
-            for option in stage.spec.files
-            for path in getattr(stage.options, option)
-            if path in known
-        ]
+        return [known[path] for stage in stages for path in stage.named_files() if path in known]
 
     def source_rank(self, source: str) -> int:
         """The place of a source in the recipe: earlier sources win among duplicates."""

@@ -16,8 +16,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizer.shown import shown
-
 SOURCES = Path(__file__).resolve().parent / "kernels"
 FLAGS = (
     "-O3", "-std=c99", "-fPIC", "-shared", "-pthread",
@@ -44,7 +42,7 @@ def find_compiler() -> list[str]:
     try:
         named = shlex.split(given)
     except ValueError:
-        raise NoLibrary(f"CC is {shown(given)}: a quote in it is not closed") from None
+        raise NoLibrary(f"CC is {given[:100]!r}: a quote in it is not closed") from None
     if named:
         return named
     for name in ("cc", "gcc", "clang"):

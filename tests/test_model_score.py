@@ -201,6 +201,18 @@ def test_a_rule_bounds_it_and_workers_get_a_copy_of_the_file(tmp_path, model):
     assert row["signals"]["model"]["bits_per_byte"] == high
 
 
+def test_another_model_in_the_same_file_measures_anew(tmp_path):
+    named = shutil.copy(a_model(), tmp_path / "m.cider")
+    (before, _), _ = run_over(tmp_path, [PROSE], named), model_score.load.cache_clear()
+    # Beside it and then in its place, as the first run may hold the file open.
+    write_absurd(str(tmp_path / "other.cider"), {"norm": 0.5}, seed=1)
+    os.replace(tmp_path / "other.cider", named)
+    (after, _) = run_over(tmp_path, [PROSE], named)
+    (expected,) = measure(Model.load(str(named)), [PROSE])
+    assert after[0]["signals"]["model"]["bits_per_byte"] == expected.whole.per_byte
+    assert before[0]["signals"]["model"]["bits_per_byte"] != expected.whole.per_byte
+
+
 def test_windows_of_two_tokens_are_measured(model):
     (found,) = measure(model, [PROSE], window=2)
     assert model_score.measure(PROSE, options(window=2))["model.bits_per_byte"] == (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from models_here import a_model, some_matrix, write_absurd
 from tokenizers_here import ROOT
 
-from runtime import native, plain
+from runtime import build, native, plain
 from runtime.build import FLAGS, SOURCES
 from runtime.cache import BITS, Sequence
 from runtime.engine import Engine
@@ -248,3 +249,16 @@ def test_an_emulated_arm_gives_what_plain_c_gives(tmp_path, processor, sets):
         timeout=300,
     )
     assert (done.stdout, done.returncode) == (sets, 0)
+
+
+def test_what_compiles_the_kernels_needs_the_standard_library_alone():
+    """A wheel is built where nothing else is installed."""
+    code = (
+        "import sys; from importlib import util\n"
+        "spec = util.spec_from_file_location('b', sys.argv[1])\n"
+        "found = util.module_from_spec(spec); spec.loader.exec_module(found)\n"
+        "print(found.name_of())"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, build.__file__]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == build.name_of()

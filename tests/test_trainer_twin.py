@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy_twin as twin
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer import attention, optimizer
 from trainer.loss import Targets, loss_sum, next_tokens
-from trainer.model import Windows, initialise, logits, shapes
+from trainer.model import Windows, hidden_states, initialise, logits, shapes
 from trainer.optimizer import Optimizer, adamw, mup_factor, schedule_at
 from trainer.shape import Layer, Shape
 from trainer.step import StepSettings, make_step, to_parts
@@ -138,11 +141,23 @@ def test_attention_is_the_same_for_any_block():
         return jax.jit(run)(q, k, v)
 
     expected = outcome(plain)
-    for block in (3, 8, 24, 64):
-        found = outcome(partial(attention.attend, segments=segments, block=block))
-        np.testing.assert_allclose(found[0], expected[0], atol=2e-6, err_msg=str(block))
+    # By block and spans: a span a block, several blocks to a span, and what is left over.
+    for cut in ((3, 8), (64, 8), (3, 1), (2, 5), (7, 2)):
+        found = outcome(partial(attention.attend, segments=segments, block=cut[0], spans=cut[1]))
+        np.testing.assert_allclose(found[0], expected[0], atol=2e-6, err_msg=str(cut))
         for a, b in zip(found[1:], expected[1:], strict=True):
-            np.testing.assert_allclose(a, b, atol=5e-6, err_msg=str(block))
+            np.testing.assert_allclose(a, b, atol=5e-6, err_msg=str(cut))
+
+
+@given(tokens=st.integers(1, 5000), block=st.integers(1, 300), spans=st.integers(1, 9))
+def test_spans_hold_every_query_once(tokens, block, spans):
+    found = attention.cut(tokens, block, spans)
+    assert [a.end for a in found[:-1]] == [b.start for b in found[1:]]
+    assert (found[0].start, found[-1].end) == (0, tokens)
+    assert len(found) <= spans + 1
+    for span in found:
+        assert span.block <= block
+        assert (span.end - span.start) % span.block == 0
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
@@ -182,3 +197,46 @@ def test_bf16_follows_f32():
         params, state, told = step(params, state, batch, factor)
         assert float(told["loss"]) == pytest.approx(expected[number][0], abs=0.03)
     assert {value.dtype for value in params.values()} == {jnp.dtype("float32")}
+
+
+def long_model(length: int, hold: int) -> tuple[Any, Any]:
+    """The compiled loss and gradients of a small model on one window of ``length``, with masks as
+    pruning has them, that holds what is between the layers alone where it is longer than ``hold``;
+    and its arguments."""
+    shape = Shape(61, 16, 8, (Layer(2, 1, 32),) * 2)
+    random = np.random.default_rng(0)
+    tokens = jnp.asarray(random.integers(0, 61, (1, length)), jnp.int32)
+    places = jnp.arange(length, dtype=jnp.int32)[None]
+    windows = Windows(tokens, 1 + places // (length // 2 + 1), places)
+    params = {k: jnp.asarray(v) for k, v in initialise(shape, 0).items()}
+    masks = {f"layers.{n}": jnp.full(32, 0.5 + n) for n in range(2)}
+
+    def loss(params, masks, windows):
+        hidden = hidden_states(params, shape, windows, masks)
+        found = loss_sum(hidden, params["embedding"], next_tokens(tokens, windows.segments))
+        return found[0] / length
+
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr("trainer.model.HELD_TOKENS", hold)
+        run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(params, masks, windows)
+    return run.compile(), (params, masks, windows)
+
+
+def test_layers_that_are_computed_anew_give_the_same_gradients():
+    anew, given_to = long_model(40, hold=39)
+    held, _ = long_model(40, hold=40)
+    found, expected = (run(*given_to) for run in (anew, held))
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-6)
+    for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(expected[1]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+        assert np.abs(b).max() > 0
+
+
+def test_memory_does_not_grow_faster_than_windows_and_long_ones_hold_less():
+    def held(length: int, hold: int) -> int:
+        return int(long_model(length, hold)[0].memory_analysis().temp_size_in_bytes)
+
+    short, long = held(2048, 2048), held(8192, 8192)
+    assert long < 4.4 * short
+    # Two layers; with more the share is less.
+    assert held(8192, 2048) < 0.8 * long

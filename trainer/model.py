@@ -8,7 +8,8 @@ embedding shared with the output layer. Weights are (in, out).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from trainer.attention import attend
 from trainer.linear import linear
+from trainer.recompute import recomputed
 from trainer.shape import Shape
 from trainer.sharding import Layout
 
@@ -34,6 +36,10 @@ class Windows(NamedTuple):
 
 Apply = Callable[[Params, str, Array], Array]
 """How a linear map is applied: parameters, the name of its weight, and its input (..., in)."""
+
+HELD_TOKENS = 2048
+"""Of longer windows only what enters each layer is held for the gradients, the rest is computed
+anew."""
 
 LINEAR = ("q", "k", "v", "o", "gate", "up", "down")
 """The weights of a layer that are linear maps, by the last part of their names."""
@@ -140,15 +146,27 @@ def hidden_states(
       apply: what is done at each linear map, where it is more than the product.
     """
     turn = rotary(windows.positions, shape.head, shape.rope_base)
+
+    def layer(
+        x: Array, params: Params, mask: Array | None, segments: Array, turn: Any, own: str
+    ) -> Array:
+        x = x if layout is None else layout.residual(x)
+        h = norm(x, params[f"{own}.attention_norm"], shape.norm_eps)
+        x = x + _attention(params, own, shape, h, segments, turn, layout, apply)
+        x = x if layout is None else layout.residual(x)
+        h = norm(x, params[f"{own}.ffn_norm"], shape.norm_eps)
+        return x + _ffn(params, own, h, mask, layout, apply)
+
+    # What is done at linear maps may have gradients of its own.
+    long = windows.tokens.shape[1] > HELD_TOKENS and apply is plain
     x = params["embedding"][windows.tokens]
     for number, _ in enumerate(shape.layers):
         own = f"layers.{number}"
-        x = x if layout is None else layout.residual(x)
-        h = norm(x, params[f"{own}.attention_norm"], shape.norm_eps)
-        x = x + _attention(params, own, shape, h, windows.segments, turn, layout, apply)
-        x = x if layout is None else layout.residual(x)
-        h = norm(x, params[f"{own}.ffn_norm"], shape.norm_eps)
-        x = x + _ffn(params, own, h, None if masks is None else masks[own], layout, apply)
+        parts = {name: value for name, value in params.items() if name.startswith(f"{own}.")}
+        run = partial(layer, own=own)
+        x = (recomputed(run) if long else run)(
+            x, parts, None if masks is None else masks[own], windows.segments, turn
+        )
     return norm(x, params["norm"], shape.norm_eps)
 
 
