@@ -36,7 +36,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     evaluate.add_argument(
         "--tasks", metavar="FILE", action="append", default=[],
-        help="questions as JSONL: query, choices, gold (from 0), and task if any; may be repeated",
+        help="questions as JSONL: query, choices, which go on right where it ends (let them begin "
+        "with a space), gold (from 0), and task if any; may be repeated",
     )  # fmt: skip
     evaluate.add_argument(
         "--prompt", metavar="TEXT", action="append", default=[],
@@ -49,7 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument("--seed", type=int, default=0, help="with --prompt (default: 0)")
     evaluate.add_argument(
         "--sequence-length", type=int, metavar="N",
-        help="tokens a window (default: that of the training)",
+        help="tokens a window (default: that of the last stage of its training)",
     )  # fmt: skip
     evaluate.add_argument("--json", metavar="FILE", help="write the results there as well")
     evaluate.set_defaults(perform=_guarded(_evaluate))
@@ -110,7 +111,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise InputError(f"--seed is {arguments.seed}; it must be at least 0")
     model = load_model(arguments.model)
     stages = model.card.get("training", {}).get("stages", [])
-    own = min((stage["length"] for stage in stages), default=LENGTH)
+    own = stages[-1]["length"] if stages else LENGTH
     length = own if arguments.sequence_length is None else arguments.sequence_length
     scorer = Scorer(model.params, model.shape, length)
     content: dict[str, Any] = {"model": model.card["weights_sha256"]}
@@ -124,6 +125,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print("\n".join(bits.lines(judgement)))
     if arguments.tasks:
         questions = [q for path in arguments.tasks for q in choices.read_questions(path)]
+        joined = sum(choices.joined(question) for question in questions)
+        if joined:
+            print(f"cidermill: {joined} of {len(questions)} questions have choices that go on "
+                  "without a space: nothing is put between, so let choices begin with one",
+                  file=sys.stderr)  # fmt: skip
         with _bar("questions", None) as seen:
             found = choices.results(choices.answer(scorer, model.tokenizer, questions, seen))
         content["tasks"] = {name: result.to_dict() for name, result in found.items()}

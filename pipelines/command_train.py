@@ -46,7 +46,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="layers that grow from the first to the last, as OpenELM's; exports as openelm",
     )  # fmt: skip
     model.add_argument(
-        "--start", metavar="MODEL", help="begin with the weights of a model that was trained before"
+        "--start",
+        metavar="MODEL",
+        help="begin with the weights of a model that was trained before, or of a checkpoint",
     )
     data = train.add_argument_group("the data")
     data.add_argument(
@@ -217,7 +219,8 @@ class _Plan:
             text_data,
         )
         from trainer.loop import Settings
-        from trainer.model_files import load_model
+        from trainer.prune import check_shares
+        from trainer.starts import load_start
 
         self.start = None
         self.notes: list[str] = []
@@ -226,13 +229,13 @@ class _Plan:
         shape = recipe.shape(self.tokenizer.vocab_size)
         begun = None
         if arguments.start:
-            model = load_model(arguments.start)
-            if model.tokenizer.sha256 != self.tokenizer.sha256:
+            start = load_start(arguments.start)
+            if start.tokenizer != self.tokenizer.sha256:
                 raise InputError(
                     f"{arguments.start} was trained with another tokenizer than {path}"
                 )
-            shape, self.start = model.shape, model.params
-            begun = str(model.card["weights_sha256"])
+            shape, self.start, begun = start.shape, start.params, start.sha256
+        check_shares(shape, [stage.keep for stage in recipe.stages if stage.keep is not None])
         self.layout = _layout(arguments)
         host, hosts = _share(self.layout, recipe)
         folders = [_shards(arguments, stage) for stage in recipe.stages]
@@ -246,8 +249,11 @@ class _Plan:
         self.notes += [note for data in self._data for note in data.notes]
         where = arguments.validation or _set_aside(folders[0])
         self.texts = held_out_texts(where, self.tokenizer) if where else []
-        if where and not arguments.texts:
-            check_set_aside(where, folders)
+        if where and (arguments.texts or not check_set_aside(where, folders)):
+            self.notes.append(
+                "nothing tells whether documents that are validated on are trained on as well: "
+                "only shards name the documents they hold, and only files with ids those set aside"
+            )
         self.settings = Settings(
             shape=shape,
             stages=recipe.stages,
@@ -288,6 +294,7 @@ class _Plan:
 def _recipe(arguments: argparse.Namespace) -> Any:
     """The stages: of a recipe, or the one that the options describe."""
     from pipelines.training_recipes import Recipe, load_training
+    from trainer.shape import preset
     from trainer.stages import Stage, make_optimizer
 
     try:
@@ -301,6 +308,7 @@ def _recipe(arguments: argparse.Namespace) -> Any:
             recipe = replace(recipe, model=model)
         else:
             size = arguments.preset or "5m"
+            preset(size, 1)  # A wrong name is told before what hangs on it.
             length = _length(arguments)
             settings: dict[str, Any] = {}
             if arguments.rate is not None:
@@ -372,6 +380,11 @@ def _hosts(arguments: argparse.Namespace) -> Any:
 
     if not arguments.coordinator and (arguments.processes, arguments.process) == (1, 0):
         return None
+    if not arguments.coordinator and arguments.processes > 1:
+        raise InputError(
+            f"--processes is {arguments.processes}, which needs --coordinator HOST:PORT, the "
+            "address of the first one"
+        )
     try:
         return Hosts(arguments.coordinator or "", arguments.processes, arguments.process)
     except ValueError as error:

@@ -20,7 +20,7 @@ from pipelines.inputs_error import InputError
 from pipelines.mixtures import load_mixture
 from tokenizer.mixture import Component, Mixture, MixtureError, Plan, plan
 from tokenizer.model import Tokenizer
-from tokenizer.reader import Batch, WindowReader
+from tokenizer.reader import Batch, WindowReader, check_plan
 from tokenizer.shard_set import ShardSet
 from tokenizer.stream import TextStream
 from trainer.bits import Text, prepare
@@ -78,6 +78,10 @@ def shard_data(
             "--tokenizer, or pack again"
         )
     planned, notes = _plan(stage, shards.windows())
+    try:
+        check_plan(planned, shards)
+    except ValueError as error:
+        raise InputError(str(error)) from None
     identity = f"{shards.digest} {planned.to_dict()}"
     beside = None
     if stage.labels:
@@ -183,6 +187,8 @@ def held_out_texts(path: str, tokenizer: Tokenizer) -> list[Text]:
       InputError: there is no such file, it has no ``text``, or what should be texts are none.
     """
     place = _place(path)
+    if os.path.isfile(path) and place != path:
+        raise InputError(f"{path} is no Parquet file by its name, and no folder of shards")
     try:
         with pq.ParquetFile(place) as file:
             schema = file.schema_arrow
@@ -201,8 +207,8 @@ def _place(path: str) -> str:
     return path if path.endswith(".parquet") else os.path.join(path, FILE)
 
 
-def check_set_aside(where: str, folders: Iterable[str]) -> None:
-    """Nothing that is validated on may be in the shards of another stage.
+def check_set_aside(where: str, folders: Iterable[str]) -> bool:
+    """Nothing that is validated on may be in the shards of another stage; whether that is known.
 
     Args:
       where: shards or a Parquet file with the ``id`` of documents; without ids nothing is known.
@@ -213,7 +219,7 @@ def check_set_aside(where: str, folders: Iterable[str]) -> None:
     """
     with pq.ParquetFile(_place(where)) as file:
         if "id" not in file.schema_arrow.names:
-            return
+            return False
         aside = file.read(columns=["id"])["id"].combine_chunks()
     for folder in sorted(set(folders)):
         for shard in ShardSet.open(folder).shards:
@@ -224,6 +230,7 @@ def check_set_aside(where: str, folders: Iterable[str]) -> None:
                     f"{folder} holds documents that {where} set aside for validation, such as "
                     f"{both['url'][0].as_py()}; pack it with --held-out {where}"
                 )
+    return True
 
 
 def _check_texts(place: str, schema: pa.Schema) -> None:

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from pipelines.cli import main
 from tokenizer.shard_set import ShardSet
-from trainer.labels import open_labels
+from trainer.labels import LabelError, open_labels
 from trainer.model_files import load_model
 
 
@@ -47,6 +47,13 @@ QUESTIONS = [
     {"task": "easy", "query": "The mill is ", "choices": ["zxqj zxqj", "near"], "gold": 1},
     {"query": "A wall", "choices": [" a", " b", " c", " d"], "gold": 3},
 ]
+
+
+def test_choices_without_a_space_are_told(trained_run, tmp_path, capsys):
+    tasks = tmp_path / "sky.jsonl"
+    tasks.write_text(json.dumps({"query": "It is", "choices": ["a", "b"], "gold": 0}) + "\n")
+    assert main(["evaluate", str(trained_run), "--tasks", str(tasks)]) == 0
+    assert "1 of 1 questions have choices that go on without a space" in capsys.readouterr().err
 
 
 def test_documents_questions_and_prompts_in_one_go(trained_run, shards, tmp_path, capsys):
@@ -240,6 +247,15 @@ def test_labels_of_a_teacher_are_trained_on(trained_run, packed_run, shards, tmp
     assert main(words) == 0
     row = json.loads((tmp_path / "run" / "losses.jsonl").read_text().splitlines()[0])
     assert abs(row["objective"] - row["loss"]) > 1e-3
+    whole = (labels / "labels.json").read_text()
+    for damage, message in (
+        ({"shards": None}, "are of other shards"), ({"shards_done": None}, "has no labels of the"),
+        ({"shards_done": dict.fromkeys(index["shards_done"], 3)}, "has no labels of the"),
+    ):  # fmt: skip
+        (labels / "labels.json").write_text(json.dumps({**index, **damage}))
+        with pytest.raises(LabelError, match=message):
+            open_labels(str(labels), ShardSet.open(shards))
+    (labels / "labels.json").write_text(whole)
     # Another teacher's labels of the same name are other data.
     path = next(labels.glob("*.npy"))
     changed = np.zeros_like(next(iter(found.values())))

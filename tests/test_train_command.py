@@ -112,7 +112,7 @@ def test_a_finished_run_tells_again_what_it_came_to(trained_run, packed_run, tmp
     kept = {**digests(trained_run), **digests(tmp_path / "run")}
     assert kept == digests(trained_run)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["documents", "bytes", "bits/byte", "before"]
+    assert lines[0].split() == ["documents", "bytes", "accuracy", "bits/byte", "before"]
     content = json.loads((trained_run / "train.json").read_text())
     names = [*content["final"]["sources"], *map("language {}".format, ["en", "ru"]), "all"]
     assert [line[:24].strip() for line in lines[1:-4]] == names
@@ -201,9 +201,16 @@ def test_divergence_ends_with_one_line_and_a_report(packed_run, tmp_path, recipe
     assert train(packed_run, "-r", recipe(), "--target", str(tmp_path / "run")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     good, last = (tmp_path / "run" / "checkpoints" / f"step-0000000{n}" for n in (1, 2))
-    told = f"the last good checkpoint is {good}; remove {last} to go on from it"
-    assert error == f"cidermill: worse; {told}"
+    told = f"the last good checkpoint is {good}; the same run would diverge again: begin another"
+    assert error == f"cidermill: worse; {told} with --start {good} and a lower rate"
+    assert last.is_dir()
     assert json.loads((tmp_path / "run" / "train.json").read_text())["steps"] == 2
+    monkeypatch.undo()
+    words = ["-r", recipe(), "--start", str(good), "--target", str(tmp_path / "next")]
+    assert train(packed_run, *words) == 0
+    state = json.loads((good / "state.json").read_text())
+    started = load_model(str(tmp_path / "next")).card["training"]["start"]
+    assert started == state["files"]["params.safetensors"]
 
 
 # --- other data, other beginnings -----------------------------------------------------------------
@@ -231,6 +238,7 @@ def test_texts_are_tokenized_as_they_are_read(texts, packed_run, tmp_path, recip
     assert 5 < steps < 40
     assert f"the data of core ended after {steps} of 976 steps" in told.err
     assert "nothing was set aside to validate on" in told.out
+    assert "nothing tells whether documents" not in told.err
     assert load_model(str(tmp_path / "run")).card["validation"] is None
 
 
@@ -306,6 +314,10 @@ WRONG = [
     (["--tokens", "many"], "--tokens is 'many'; write a number such as 10M, 64k or 3e-4"),
     (["--tokens", "100"], "the stage 'core' has 100 tokens, and one step takes 8192"),
     (["--batch-tokens", "0"], "--batch-tokens is 0; it must be at least 1"),
+    (["--preset", "7m", "--tokens", "100"], "no preset '7m'; there are 1m, 5m, 15m, 85m"),
+    (["--mixture", "context-lengthening"], "the mixture 'context-lengthening' "),
+    (["--validation", __file__], "is no Parquet file by its name, and no folder of shards"),
+    (["--prune", "0.95", "--preset", "1m"], "to keep 0.95 of 384 hidden values removes none"),
     (["--rate", "0"], "rate is 0.0; it must be above 0"),
     (["--rate", "0", "--optimizer", "adamw"], "rate is 0.0; it must be above 0"),
     (["--prune", "0"], "pruning to a share of 0; it must be above 0 and below 1"),
@@ -336,7 +348,7 @@ WRONG = [
     (["--field", "body"], "--field without --texts; shards have their own"),
     (["--mesh", "2x2"], "a mesh of 2x2x1x1 needs 4 devices; there are 1"),
     (["--mesh", "two"], "a mesh of 'two'; write it like 2x4x1x1"),
-    (["--processes", "2"], "the coordinator is ''; give HOST:PORT of the first process"),
+    (["--processes", "2"], "--processes is 2, which needs --coordinator HOST:PORT"),
     (["--process", "1"], "process 1 of 1; they count from 0 to one less than their number"),
 ]
 
@@ -351,6 +363,19 @@ def test_what_cannot_be_is_one_line(packed_run, tmp_path, capsys, words, message
     assert message in told.err
     assert told.err.startswith("cidermill: ")
     assert told.err.count("\n") == 1
+
+
+def test_what_is_validated_on_may_be_trained_on_unless_ids_tell(texts, packed_run, tmp_path, recipe,
+                                                                capsys):  # fmt: skip
+    aside = tmp_path / "mine.parquet"
+    pq.write_table(pa.table({"text": ["Some words of my own."]}), aside)
+    unknown = "nothing tells whether documents that are validated on are trained on as well"
+    words = ["-r", recipe(), "--validation", str(aside)]
+    assert train(packed_run, *words, "--target", str(tmp_path / "a")) == 0
+    assert unknown in capsys.readouterr().err
+    words = ["-r", recipe(), "--validation", str(packed_run / "shards" / "512")]
+    assert train(packed_run, *words, "--target", str(tmp_path / "b")) == 0
+    assert unknown not in capsys.readouterr().err
 
 
 def test_a_damaged_shard_is_trained_on_by_none(packed_run, tmp_path, capsys):

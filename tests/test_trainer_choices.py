@@ -20,6 +20,7 @@ from trainer.choices import (
     TaskError,
     answer,
     encode_pair,
+    joined,
     read_questions,
     results,
 )
@@ -41,6 +42,15 @@ def test_questions_are_read(tmp_path):
     assert first == Question("sky", "The sky is", (" blue", " green"), 0)
     assert (second.task, second.gold) == ("colours", 1)
     assert third == first
+
+
+@pytest.mark.parametrize(
+    ("query", "choice", "touches"),
+    [("is", "blue", True), ("is", " blue", False), ("is ", "blue", False), ("is:", "blue", False),
+     ("is", ".", False)],
+)  # fmt: skip
+def test_choices_that_touch_the_question_are_found(query, choice, touches):
+    assert joined(Question("t", query, (" x", choice), 0)) is touches
 
 
 @pytest.mark.parametrize(

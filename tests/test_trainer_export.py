@@ -148,6 +148,21 @@ def written(path: Path) -> tuple[dict, dict]:
     return facts, {tensor.name: tensor for tensor in reader.tensors}
 
 
+def test_the_context_is_the_longest_window_of_the_training(kind, model, tmp_path):
+    assert model.context == 32_768
+    card = {"training": {"stages": [{"length": 64}, {"length": 256}, {"length": 128}]}}
+    model = replace(model, card=card)
+    export_gguf(model, str(tmp_path / "m.gguf"), "f16")
+    assert written(tmp_path / "m.gguf")[0][f"{kind}.context_length"] == 256
+    export_hf(model, str(tmp_path / "hf"))
+    config, tokenizer = (
+        json.loads((tmp_path / "hf" / name).read_text())
+        for name in ("config.json", "tokenizer_config.json")
+    )
+    name = "max_position_embeddings" if kind == "qwen3" else "max_context_length"
+    assert (config[name], tokenizer["model_max_length"]) == (256, 256)
+
+
 @pytest.mark.parametrize("bits", ["f16", "q8_0"])
 def test_a_gguf_holds_every_weight_and_what_it_is(kind, model, bits, tmp_path):
     path = tmp_path / "model.gguf"
@@ -216,7 +231,7 @@ def heads_as_openelm_reads_them(config: dict) -> list[int]:
     ],
 )
 def test_openelm_s_code_reads_the_same_heads(shape):
-    config = openelm_config(shape)
+    config = openelm_config(shape, 512)
     assert heads_as_openelm_reads_them(config) == [layer.heads for layer in shape.layers]
     assert config["num_query_heads"] == heads_as_openelm_reads_them(config)
 
@@ -230,7 +245,7 @@ def test_openelm_s_code_reads_the_same_heads(shape):
 )
 def test_heads_that_openelm_s_layout_cannot_tell_are_refused(layers, message):
     with pytest.raises(ValueError, match=message):
-        openelm_config(Shape(100, 64, 8, layers))
+        openelm_config(Shape(100, 64, 8, layers), 512)
 
 
 def test_a_file_that_cannot_be_written_is_an_error_of_the_system(tmp_path):

@@ -321,11 +321,15 @@ def test_data_that_ends_early_is_told(shards, tmp_path):
 @pytest.mark.parametrize(
     ("step", "options", "good"),
     [
-        (5, {"saves": 12}, r"step-00000003; remove \S*step-00000004 to go on from it$"),
-        (5, {}, r"step-00000003$"),
-        (3, {}, "none$"),
+        (
+            5,
+            {"saves": 12},
+            r"step-00000003; the same run .* --start \S*step-00000003 and a lower rate$",
+        ),
+        (5, {}, r"step-00000003; the same run .* --start \S*step-00000003 and a lower rate$"),
+        (3, {}, "none; begin anew with a lower rate and --restart$"),
         # Only a checkpoint whose weights are not known to be good is left.
-        (5, {"saves": 12, "keep": 1}, "none; begin anew with --restart$"),
+        (5, {"saves": 12, "keep": 1}, "none; begin anew with a lower rate and --restart$"),
     ],
 )
 def test_a_loss_that_is_no_number_names_the_last_checkpoint_that_is_known_to_be_good(
@@ -360,14 +364,16 @@ def test_what_is_watched_is_what_is_trained(shards, tmp_path, monkeypatch):
 
 def test_weights_that_a_step_has_ruined_are_no_good_checkpoint(shards, tmp_path, monkeypatch):
     ruined = (stage(optimizer=Optimizer(rate=1e30), warmup=0),)
-    with pytest.raises(Diverged, match="the loss of step 2 .* is none; begin anew with --restart"):
+    with pytest.raises(
+        Diverged, match="the loss of step 2 .* is none; begin anew with a lower rate"
+    ):
         training(tmp_path / "ruined", shards, ruined, saves=12).run()
     # Gone on with, a run knows that it went on well from all checkpoints but the last.
     seen = iter([False] * 5 + [True])
     with pytest.raises(Stopped):
         training(tmp_path / "cut", shards, stop=lambda: next(seen)).run()
     monkeypatch.setattr(Watch, "look", lambda self, *_: "worse")
-    with pytest.raises(Diverged, match=r"is \S*step-00000003; remove \S*step-00000006 to go on"):
+    with pytest.raises(Diverged, match=r"is \S*step-00000003; the same run would diverge"):
         training(tmp_path / "cut", shards).run()
 
 

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 
 from trainer.model import Windows, hidden_states, initialise, shapes
 from trainer.prune import (
+    check_shares,
     kept_widths,
     mask_shapes,
     masks_of,
@@ -100,6 +101,15 @@ def test_kept_widths_are_multiples_where_they_can_be():
     assert kept_widths(Shape(9, 8, 4, (Layer(1, 1, 40),)), 0.5) == (20,)
     with pytest.raises(ShapeError, match="pruning to a share of 1;"):
         kept_widths(preset("1m", 100), 1.0)
+    assert kept_widths(preset("1m", 100), 0.91) == (320,) * 5
+    with pytest.raises(ShapeError, match=r"to keep 0\.92 of 384 hidden values removes none"):
+        kept_widths(preset("1m", 100), 0.92)
+
+
+def test_stages_that_prune_are_checked_one_after_the_other():
+    check_shares(preset("1m", 100), [0.5, 0.5])
+    with pytest.raises(ShapeError, match=r"to keep 0\.9 of 192 hidden values removes none"):
+        check_shares(preset("1m", 100), [0.5, 0.9])
 
 
 def test_the_smaller_model_computes_what_the_masked_one_did():

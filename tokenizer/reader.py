@@ -90,7 +90,7 @@ class WindowReader:
             )
         self._shards = shards
         self.plan = plan or natural("natural", shards.windows(), shards.length)
-        _check(self.plan, shards)
+        check_plan(self.plan, shards)
         self._seed, self._batch, self._host, self._hosts = seed, batch, host, hosts
         by_source: dict[str, list[OpenShard]] = {}
         for shard in shards.shards:
@@ -208,7 +208,8 @@ def _check_beside(beside: Mapping[str, Mapping[str, NDArray[Any]]], shards: Shar
                 )
 
 
-def _check(plan: Plan, shards: ShardSet) -> None:
+def check_plan(plan: Plan, shards: ShardSet) -> None:
+    """Raises ``ValueError`` where a plan was not made for these shards."""
     if plan.sequence_length != shards.length:
         raise ValueError(
             f"the mixture {plan.name!r} is for windows of {plan.sequence_length} tokens, and these "

@@ -131,6 +131,11 @@ def _question(line: str, place: str, name: str) -> Question:
     return Question(name if task is None else str(task), query, tuple(choices), gold)
 
 
+def joined(question: Question) -> bool:
+    """Whether a choice's first letter would touch the question's last one."""
+    return question.query[-1].isalnum() and any(c[0].isalnum() for c in question.choices)
+
+
 def answer(
     scorer: Scorer, tokenizer: Tokenizer, questions: Sequence[Question],
     seen: Callable[[int], None] | None = None,

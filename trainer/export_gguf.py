@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from tokenizer import special
 from tokenizer.model import Tokenizer
 from tokenizer.model_proto import Kind
-from trainer.export_hf import CONTEXT
 from trainer.model_files import Model
 from trainer.shape import Shape
 
@@ -53,7 +52,7 @@ def export_gguf(model: Model, path: str, kind: str) -> None:
     file_type, dtype = TYPES[kind]
     temporary = f"{path}.writing"
     writer = GGUFWriter(temporary, "qwen3" if model.shape.uniform else "openelm")
-    _add_shape(writer, model.shape)
+    _add_shape(writer, model.shape, model.context)
     writer.add_file_type(file_type)
     _add_tokenizer(writer, model.tokenizer)
     for name, value in tensors(model).items():
@@ -88,9 +87,9 @@ def _add(writer: GGUFWriter, name: str, value: NDArray[Any], dtype: GGMLQuantiza
         writer.add_tensor(name, value.astype(np.float16))
 
 
-def _add_shape(writer: GGUFWriter, shape: Shape) -> None:
+def _add_shape(writer: GGUFWriter, shape: Shape, context: int) -> None:
     layers = shape.layers
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(context)
     writer.add_embedding_length(shape.width)
     writer.add_block_count(len(layers))
     if shape.uniform:

@@ -24,9 +24,6 @@ from trainer.shape import Shape, layerwise, make_divisible
 
 Arrays = dict[str, NDArray[Any]]
 
-CONTEXT = 32_768
-"""The longest text that a configuration allows for; rotary positions set no bound of their own."""
-
 CONFIG = "config.json"
 FILES = {
     CONFIG, "generation_config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", TOKENIZER,
@@ -45,7 +42,7 @@ def export_hf(model: Model, folder: str, dtype: str = "float32") -> None:
     """Write a model as a folder, in ``float32`` or ``float16``; an earlier one is replaced."""
     uniform = model.shape.uniform
     weights = qwen3_weights(model) if uniform else openelm_weights(model)
-    config = qwen3_config(model.shape) if uniform else openelm_config(model.shape)
+    config = (qwen3_config if uniform else openelm_config)(model.shape, model.context)
     config["torch_dtype"] = config["dtype"] = dtype
     temporary = f"{folder.rstrip('/')}.writing"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -61,7 +58,7 @@ def export_hf(model: Model, folder: str, dtype: str = "float32") -> None:
             {"eos_token_id": special.EOS_ID, "pad_token_id": special.PAD_ID}
         ),
         "tokenizer.json": export.tokenizer_json(model.tokenizer),
-        "tokenizer_config.json": export.tokenizer_config(model.tokenizer, CONTEXT),
+        "tokenizer_config.json": export.tokenizer_config(model.tokenizer, model.context),
         TOKENIZER: model.tokenizer.content,
     }
     for name, content in contents.items():
@@ -96,7 +93,7 @@ def qwen3_weights(model: Model) -> Arrays:
     return found
 
 
-def qwen3_config(shape: Shape) -> dict[str, Any]:
+def qwen3_config(shape: Shape, context: int) -> dict[str, Any]:
     """``config.json`` of a model of equal layers."""
     layer = shape.layers[0]
     return {
@@ -112,7 +109,7 @@ def qwen3_config(shape: Shape) -> dict[str, Any]:
         "hidden_size": shape.width,
         "initializer_range": 1 / math.sqrt(shape.width),
         "intermediate_size": layer.hidden,
-        "max_position_embeddings": CONTEXT,
+        "max_position_embeddings": context,
         "num_attention_heads": layer.heads,
         "num_hidden_layers": len(shape.layers),
         "num_key_value_heads": layer.kv_heads,
@@ -151,7 +148,7 @@ def openelm_weights(model: Model) -> Arrays:
     return found
 
 
-def openelm_config(shape: Shape) -> dict[str, Any]:
+def openelm_config(shape: Shape, context: int) -> dict[str, Any]:
     """``config.json`` of a layer-wise model, in OpenELM's terms.
 
     Its hidden widths are told as multiples of the width, rounded to a divisor; the greatest common
@@ -174,7 +171,7 @@ def openelm_config(shape: Shape) -> dict[str, Any]:
         "ffn_with_glu": True,
         "head_dim": shape.head,
         "initializer_range": 1 / math.sqrt(shape.width),
-        "max_context_length": CONTEXT,
+        "max_context_length": context,
         "model_dim": shape.width,
         "normalization_layer_name": "rms_norm",
         "normalize_qk_projections": True,
@@ -184,7 +181,7 @@ def openelm_config(shape: Shape) -> dict[str, Any]:
         "num_transformer_layers": len(shape.layers),
         "qkv_multipliers": _ends(shape, groups),
         "rope_freq_constant": shape.rope_base,
-        "rope_max_length": 2 * CONTEXT,
+        "rope_max_length": 2 * context,
         "share_input_output_layers": True,
         "use_cache": True,
         "vocab_size": shape.vocabulary,

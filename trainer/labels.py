@@ -88,17 +88,18 @@ def open_labels(folder: str, shards: ShardSet) -> dict[str, NDArray[Any]]:
     index = _read(path)
     if index is None or not index.get("complete"):
         raise LabelError(f"{folder} holds no complete labels; run `cidermill label` (again)")
-    if index["shards"] != shards.digest:
+    if index.get("shards") != shards.digest:
         raise LabelError(
             f"the labels in {folder} are of other shards than those in {shards.folder}; run "
             "`cidermill label` on these"
         )
+    done = index.get("shards_done")
     found = {}
     for shard in shards.shards:
-        entry = index["shards_done"].get(shard.name)
+        entry = done.get(shard.name) if isinstance(done, dict) else None
         name = f"{shard.name}.labels.npy"
         place = os.path.join(folder, name)
-        if entry is None or entry.get("file") != name or not os.path.isfile(place):
+        if not isinstance(entry, dict) or entry.get("file") != name or not os.path.isfile(place):
             raise LabelError(
                 f"{folder} has no labels of the shard {shard.name}; run `cidermill label` again"
             )
@@ -111,6 +112,12 @@ def open_labels(folder: str, shards: ShardSet) -> dict[str, NDArray[Any]]:
             found[shard.name] = np.load(place, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise LabelError(f"{place} cannot be read: {error}") from None
+        own = found[shard.name]
+        if own.shape != shard.tokens.shape or own.dtype != shard.tokens.dtype:
+            raise LabelError(
+                f"{place} holds {own.dtype} of {own.shape}, and the shard {shard.name} "
+                f"{shard.tokens.dtype} of {shard.tokens.shape}; run `cidermill label` again"
+            )
     return found
 
 

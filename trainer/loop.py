@@ -198,7 +198,7 @@ class Training:
         while self._place.stage < len(self.settings.stages):
             self._run_stage(self.settings.stages[self._place.stage])
         params = arrays.fetch(self._params)
-        found = self._judge(params, self._texts)
+        found = self._judge(params, self._texts, self.settings.stages[-1].length)
         if self._writes:
             facts = {
                 "training": self.settings.to_dict(),
@@ -286,11 +286,12 @@ class Training:
         """The newest checkpoint whose weights gave a good loss, and what lies behind it."""
         good = self._good if self._good is not None and os.path.isdir(self._good) else None
         told = f"the last good checkpoint is {good or 'none'}"
-        if good == self._last:
-            return told
         if good is None:
-            return f"{told}; begin anew with --restart"
-        return f"{told}; remove {self._last} to go on from it"
+            return f"{told}; begin anew with a lower rate and --restart"
+        return (
+            f"{told}; the same run would diverge again: begin another with --start {good} and a "
+            "lower rate"
+        )
 
     def _due(self, stage: Stage, times: int) -> bool:
         return self._place.stage_step % max(1, math.ceil(stage.steps / times)) == 0
@@ -303,6 +304,8 @@ class Training:
         if self._place.stage_step == 0:
             own = arrays.fetch(self._params)
             if keep is not None:
+                widths = [layer.hidden for layer in self._shape.layers]
+                self._tell.say(f"{stage.name}: of {sum(widths)} hidden values {sum(keep)} are kept")
                 own = with_scores(own, self._shape)
             self._params = arrays.put_params(own, self._layout)
             self._state = _put_state(_fresh_state(own), self._layout)
@@ -329,7 +332,7 @@ class Training:
         shape = self._shape
         if stage.keep is not None and any(name.endswith(".mask") for name in params):
             params, shape = materialise(params, shape, kept_widths(shape, stage.keep))
-        found = self._judge(params, quick, shape)
+        found = self._judge(params, quick, stage.length, shape)
         if found is None:
             return
         self._note(stage.name, found)
@@ -338,7 +341,9 @@ class Training:
         """What the weights that the run begins with are worth."""
         held_out = sum(len(text.ids) for text in self._texts)
         if held_out <= BEFORE_SHARE * sum(stage.tokens for stage in self.settings.stages):
-            found = self._judge(arrays.fetch(self._params), self._texts)
+            # As the last stage's, so that before and after compare.
+            length = self.settings.stages[-1].length
+            found = self._judge(arrays.fetch(self._params), self._texts, length)
             if found is not None:
                 self._note(BEFORE, found)
 
@@ -353,13 +358,12 @@ class Training:
         self._tell.validated(row)
 
     def _judge(
-        self, params: Arrays, texts: Sequence[Text], shape: Shape | None = None
+        self, params: Arrays, texts: Sequence[Text], length: int, shape: Shape | None = None
     ) -> Judgement | None:
         if not texts:
             return None
         wanted = shape or self._shape
-        if self._scorer is None or self._scorer.shape != wanted:
-            length = min(stage.length for stage in self.settings.stages)
+        if self._scorer is None or (self._scorer.shape, self._scorer.length) != (wanted, length):
             self._scorer = Scorer(params, wanted, length)
         self._scorer.use(params)
         found = judge(self._scorer, texts)

@@ -23,6 +23,7 @@ from trainer.shape import Shape, ShapeError
 FORMAT = "cidermill-model"
 VERSION = 1
 CARD = "model.json"
+CONTEXT = 32_768
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.model"
 
@@ -39,6 +40,13 @@ class Model:
     shape: Shape
     tokenizer: Tokenizer
     card: Mapping[str, Any]
+
+    @property
+    def context(self) -> int:
+        """Tokens of the longest window that it was trained on; ``CONTEXT`` where that is not known,
+        as of a quantized model's weights."""
+        stages = self.card.get("training", {}).get("stages", [])
+        return max((int(stage["length"]) for stage in stages), default=CONTEXT)
 
 
 def save_model(

@@ -14,7 +14,7 @@ first ``m`` are at 1, so that ``a`` follows in closed form for each ``m`` and on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,7 +69,7 @@ def kept_widths(shape: Shape, share: float) -> tuple[int, ...]:
     """How many hidden values each layer keeps: a share, to a multiple of 64 where that is less.
 
     Raises:
-      ShapeError: the share is not between 0 and 1.
+      ShapeError: the share is not between 0 and 1, or so near to 1 that nothing is removed.
     """
     if not 0.0 < share < 1.0:
         raise ShapeError(kept_share_error(share))
@@ -77,7 +77,20 @@ def kept_widths(shape: Shape, share: float) -> tuple[int, ...]:
     for layer in shape.layers:
         unit = MULTIPLE if layer.hidden >= 2 * MULTIPLE else 1
         found.append(min(layer.hidden, max(unit, round(layer.hidden * share / unit) * unit)))
+    if all(own == layer.hidden for own, layer in zip(found, shape.layers, strict=True)):
+        raise ShapeError(
+            f"to keep {share:g} of {shape.layers[0].hidden} hidden values removes none, as they go "
+            f"in groups of {MULTIPLE}; give less"
+        )
     return tuple(found)
+
+
+def check_shares(shape: Shape, shares: Iterable[float]) -> None:
+    """Raises ``ShapeError`` where stages that prune one after the other could not."""
+    for share in shares:
+        widths = kept_widths(shape, share)
+        layers = zip(shape.layers, widths, strict=True)
+        shape = replace(shape, layers=tuple(replace(own, hidden=n) for own, n in layers))
 
 
 def mask_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:

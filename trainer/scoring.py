@@ -45,8 +45,7 @@ class Scorer:
                 f"windows of {length} tokens; they must have at least 2, to predict one, and at "
                 f"most {MAX_WINDOW}"
             )
-        self.shape = shape
-        self._length = length
+        self.shape, self.length = shape, length
         self.use(params)
         self._score = jax.jit(partial(_token_nats, shape=shape))
 
@@ -60,7 +59,7 @@ class Scorer:
         pieces = [
             (number, *piece)
             for number, ids in enumerate(sequences)
-            for piece in overlapping(len(ids), self._length)
+            for piece in overlapping(len(ids), self.length)
         ]
         lengths = np.array([end - start for _, start, end, _ in pieces], np.int64)
         nats = [np.zeros(max(0, len(ids) - 1), np.float32) for ids in sequences]
@@ -83,10 +82,10 @@ class Scorer:
 
     def _batches(self, lengths: NDArray[np.int64]) -> Iterator[list[list[int]]]:
         """Pieces by window, a few windows at a time; the last batch is filled with empty ones."""
-        rows = max(1, ROWS_TOKENS // self._length)
+        rows = max(1, ROWS_TOKENS // self.length)
         if not len(lengths):
             return
-        windows = share_windows(lengths, self._length)
+        windows = share_windows(lengths, self.length)
         for at in range(0, len(windows), rows):
             chosen = windows[at : at + rows]
             yield chosen + [[] for _ in range(rows - len(chosen))]
@@ -97,7 +96,7 @@ class Scorer:
     ) -> Windows:  # fmt: skip
         cut = [[sequences[number][start:end] for number, start, end, _ in (pieces[m] for m in own)]
                for own in rows]  # fmt: skip
-        batch = side_by_side(cut, self._length)
+        batch = side_by_side(cut, self.length)
         return Windows(*(jnp.asarray(batch[name]) for name in Windows._fields))
 
 
