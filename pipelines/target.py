@@ -26,9 +26,12 @@ def check_apart(target: str, *read: str | None, option: str = "--to") -> None:
     """Raises ``InputError`` where a target is one of the files and folders that are read, by
     whatever name or link, or a folder that holds one. ``None`` is no file."""
     for path in read:
-        if path is not None and (is_same(target, path) or _holds(target, path)):
-            what = f"and {path}, which is read," if path != target else "which is read and"
-            raise InputError(f"{option} is {target}, {what} would be lost; name another {option}")
+        if path is None:
+            continue
+        same = is_same(target, path)
+        if same or _holds(target, path):
+            how = "" if path == target else f"{'is' if same else 'holds'} {path}, which "
+            raise InputError(f"{target} {how}is read and would be lost; name another {option}")
 
 
 def check_own(target: str, is_own: Callable[[str], bool], kind: str, option: str = "--to") -> None:

@@ -175,6 +175,15 @@ def read_adapter(
     )
 
 
+def read_config(folder: str) -> dict[str, Any]:
+    """The configuration of an adapter, of whatever base.
+
+    Raises:
+      AdapterError: it is not there, damaged, or of a kind that the runtime does not compute.
+    """
+    return _config(os.path.join(folder, CONFIG))
+
+
 def check_base(folder: str, base: str) -> None:
     """Read the configuration of an adapter alone.
 
@@ -186,7 +195,7 @@ def check_base(folder: str, base: str) -> None:
 
 
 def _config_for(folder: str, base: str) -> dict[str, Any]:
-    config = _config(os.path.join(folder, CONFIG))
+    config = read_config(folder)
     own: Any = config.get(BASE)
     if own != base:
         told = "names no quantized base"

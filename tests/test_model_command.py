@@ -81,7 +81,7 @@ def test_results_do_not_replace_what_is_read(trained_run, tmp_path, capsys):
     tasks.write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
     before = tasks.read_bytes()
     words = ["evaluate", str(trained_run), "--tasks", str(tasks), "--json", str(tasks)]
-    fails(capsys, words, "which is read and would be lost; name another --json")
+    fails(capsys, words, "is read and would be lost; name another --json")
     assert tasks.read_bytes() == before
 
 

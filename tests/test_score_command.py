@@ -128,14 +128,14 @@ def fragile(corpus, monkeypatch):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("a.jsonl", "--to is a.jsonl, which is read and would be lost; name another --to"),
-        ("symbolic.jsonl", "--to is symbolic.jsonl, and a.jsonl, which is read, would be lost"),
-        ("{}/a.jsonl", "/a.jsonl, and a.jsonl, which is read, would be lost"),
-        ("m.cider", "--to is m.cider, which is read and"),
-        ("hard", "--to is hard, and m.cider, which is read"),
-        ("m.recovery/adapter_config.json", "adapter_config.json, which is read and"),
+        ("a.jsonl", "a.jsonl is read and would be lost; name another --to"),
+        ("symbolic.jsonl", "symbolic.jsonl is a.jsonl, which is read and would be lost"),
+        ("{}/a.jsonl", "/a.jsonl is a.jsonl, which is read and"),
+        ("m.cider", "m.cider is read and"),
+        ("hard", "hard is m.cider, which is read"),
+        ("m.recovery/adapter_config.json", "adapter_config.json is read and"),
         ("pipe", "pipe is there, is no file and would be lost; name another --to"),
-        ("{}", "which is read, would be lost"),
+        ("{}", "holds m.cider, which is read and would be lost"),
         ("no/out.jsonl", "and there is no folder"),
     ],
 )
