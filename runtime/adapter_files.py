@@ -125,7 +125,9 @@ def write_adapter(
         BASE: base,
         **(facts or {}),
     }  # fmt: skip
-    temporary, earlier = (f"{folder.rstrip('/')}.{what}" for what in ("writing", "earlier"))
+    # No other process has these names, and no one else's folder.
+    own = f"{folder.rstrip('/')}.{os.getpid()}"
+    temporary, earlier = f"{own}.writing", f"{own}.earlier"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         os.makedirs(temporary)
