@@ -4,6 +4,11 @@
 from __future__ import annotations
 
 ENDING = ".cider"
+RECOVERY = "recovery"
+REPORT = "quantize"
+WORK = "quantize.work"
+RESERVED = (RECOVERY, REPORT, WORK)
+"""What ``cidermill quantize`` writes there, so that no other command does."""
 
 
 def beside(model: str, what: str) -> str:

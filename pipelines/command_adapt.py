@@ -11,16 +11,17 @@ from typing import Any
 
 from pipelines.amounts import parse_amount, parse_count, show_count
 from pipelines.bars import bar, say
-from pipelines.beside import ENDING, beside
+from pipelines.beside import ENDING, RECOVERY, RESERVED, beside
 from pipelines.hold import Interrupted, stoppable
 from pipelines.inputs_error import InputError
+from pipelines.own_adapters import ADAPTED, base_of
+from pipelines.target import check_apart, check_own, is_report, is_same
 from pipelines.with_trainer import with_trainer
-from runtime.adapter_files import CONFIG
+from runtime.adapter_files import AdapterError
 from runtime.file import Contents, read
 from runtime.model import CONTEXT
 
 NONE = "none"
-RECOVERY = "recovery"
 HELD_OUT = "0.05"
 DESCRIPTION = """\
 Train a low-rank adapter of a quantized model on prompts and their completions, from its recovery
@@ -108,8 +109,8 @@ def _adapt(arguments: argparse.Namespace) -> int:
     from trainer.examples import digest
     from trainer.watch import Diverged
 
-    contents = _read(arguments.model)
     target = _target(arguments)
+    contents = _read(arguments.model)
     examples, held_out = _examples(arguments, contents)
     settings = _settings(arguments, sum(map(len, examples)))
     model = dequantized(contents)
@@ -128,13 +129,13 @@ def _adapt(arguments: argparse.Namespace) -> int:
         raise Diverged(
             f"{error}; nothing was written; give a --rate below {settings.rate:g}"
         ) from None
-    write(target, contents, found.factors, {"cidermill_adapted": task.facts()})
+    write(target, contents, found.factors, {ADAPTED: task.facts()})
     facts = {"base": contents.digest, "held_out": digest(held_out), **task.facts()}
     measured = {"seconds": time.monotonic() - begun}
     report = Report(facts, found.losses, found.judged, measured)
-    report.write(f"{target}.json")
+    report.write(_report(target))
     print("\n".join(report.lines()))
-    print(f"adapter  {target}\nreport   {target}.json")
+    print(f"adapter  {target}\nreport   {_report(target)}")
     return 0
 
 
@@ -145,18 +146,31 @@ def _read(path: str) -> Contents:
 
 
 def _target(arguments: argparse.Namespace) -> str:
-    """The folder to write, which nothing but an earlier adapter may stand in."""
+    """The folder to write. Nothing but what an earlier command of this kind wrote may stand there,
+    or where the report goes.
+
+    Raises:
+      InputError: something else does, or what is read; or the name is one of ``quantize``.
+    """
+    from pipelines.adapt_report import FORMAT
+
     first = os.path.basename(arguments.examples[0]).partition(".")[0]
     target = os.path.abspath(arguments.to or beside(arguments.model, first or "adapter"))
-    for kept in (beside(arguments.model, RECOVERY), arguments.start):
-        if kept is not None and os.path.realpath(kept) == os.path.realpath(target):
-            raise InputError(f"--to is {target}, the adapter to start from; name another folder")
-    if os.path.lexists(target) and not os.path.isfile(os.path.join(target, CONFIG)):
-        raise InputError(f"{target} is there and is no adapter; name another --to")
+    if any(is_same(target, beside(arguments.model, name)) for name in RESERVED):
+        raise InputError(f"{target} is what `quantize` writes beside the model; name another --to")
     above = os.path.dirname(target)
     if not os.path.isdir(above):
         raise InputError(f"--to is {target}, and there is no folder {above}")
+    start = None if arguments.start == NONE else arguments.start
+    for path in (target, _report(target)):
+        check_apart(path, arguments.model, start, arguments.validation, *arguments.examples)
+    check_own(target, lambda path: base_of(path, ADAPTED) is not None, "adapter of `adapt` alone")
+    check_own(_report(target), lambda path: is_report(path, FORMAT), "report of `adapt`")
     return target
+
+
+def _report(target: str) -> str:
+    return f"{target}.json"
 
 
 def _examples(arguments: argparse.Namespace, contents: Contents) -> tuple[list[Any], list[Any]]:
@@ -241,7 +255,12 @@ def _start(arguments: argparse.Namespace, contents: Contents, shape: Any, settin
             say(f"there is no {own}: an adapter of rank {settings.rank} from nothing")
     if folder == NONE:
         return adapting.fresh(shape, settings)
-    start = adapting.begun(folder, contents, shape, settings)
+    try:
+        start = adapting.begun(folder, contents, shape, settings)
+    except AdapterError as error:
+        raise InputError(
+            f"{error}; name another with --from, or --from {NONE} to begin from nothing"
+        ) from None
     if arguments.rank not in (None, start.rank):
         raise InputError(
             f"--rank is {arguments.rank}, and {folder} is of rank {start.rank}; leave it out, or "

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from pipelines import files
 from pipelines.inputs_error import InputError
+from pipelines.target import check_apart
 from pipelines.with_trainer import with_trainer
 
 LENGTH = 512
@@ -109,6 +110,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise InputError(f"--prompt-tokens is {arguments.prompt_tokens}; it must be at least 1")
     if arguments.seed < 0:
         raise InputError(f"--seed is {arguments.seed}; it must be at least 0")
+    if arguments.json:
+        check_apart(arguments.json, arguments.validation, *arguments.tasks, option="--json")
     model = load_model(arguments.model)
     stages = model.card.get("training", {}).get("stages", [])
     own = stages[-1]["length"] if stages else LENGTH

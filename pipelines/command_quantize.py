@@ -8,11 +8,16 @@ from typing import Any
 
 from pipelines.amounts import parse_amount, parse_count
 from pipelines.bars import bar, say
-from pipelines.beside import ENDING, beside
+from pipelines.beside import ENDING, RECOVERY, REPORT, WORK, beside
 from pipelines.inputs_error import InputError
-from pipelines.target import check_folder
+from pipelines.own_adapters import RECOVERED, base_of
+from pipelines.target import begins_with, check_apart, check_folder, check_own, is_report
 from pipelines.with_trainer import with_trainer
+from runtime.file import MAGIC
 from tokenizer.shard_set import ShardSet
+
+PNG = b"\x89PNG"
+"""How a picture begins."""
 
 LEAST_TOKENS = 200_000
 SHARE = 0.01
@@ -91,9 +96,10 @@ def _quantize(arguments: argparse.Namespace) -> int:
     from trainer.model_files import find_model, load_model
 
     folder = find_model(arguments.model)
+    target = _target(arguments, folder)
     model = load_model(folder)
     settings = _settings(arguments, model)
-    target = _target(arguments, folder)
+    _check_beside(arguments, target, folder, bool(settings.recover_tokens))
     quantizing.runtime_shape(model.shape)
     if settings.recover_tokens:
         quantizing.check_rank(model.shape, settings.rank)
@@ -108,8 +114,8 @@ def _quantize(arguments: argparse.Namespace) -> int:
     print("\n".join(report.lines()))
     print(f"model    {target}")
     if settings.recover_tokens:
-        print(f"adapter  {beside(target, 'recovery')}")
-    print(f"report   {beside(target, 'quantize.json')} and {beside(target, 'quantize.png')}")
+        print(f"adapter  {beside(target, RECOVERY)}")
+    print(f"report   {beside(target, REPORT)}.json and {beside(target, REPORT)}.png")
     return 0
 
 
@@ -143,7 +149,29 @@ def _target(arguments: argparse.Namespace, folder: str) -> str:
     if os.path.isdir(target):
         raise InputError(f"--to is {target}, a folder; name a file such as m{ENDING}")
     check_folder(target)
+    check_own(target, lambda path: begins_with(path, MAGIC), f"{ENDING} model")
     return str(target)
+
+
+def _check_beside(arguments: argparse.Namespace, target: str, folder: str, recovers: bool) -> None:
+    """Raises ``InputError`` where what lies beside the target is none of ours, or is read."""
+    from pipelines.quantize_report import FORMAT
+    from pipelines.quantize_work import is_work
+
+    report, recovery, work = (beside(target, name) for name in (REPORT, RECOVERY, WORK))
+    told = is_report(f"{report}.json", FORMAT)
+    check_own(f"{report}.json", lambda _: told, "report of `quantize`")
+    check_own(
+        f"{report}.png", lambda path: told and begins_with(path, PNG), "picture of such a report"
+    )
+    check_own(work, is_work, "unfinished work of `quantize`")
+    if recovers:
+        check_own(
+            recovery, lambda path: base_of(path, RECOVERED) is not None,
+            "adapter of `quantize` alone",
+        )  # fmt: skip
+    for place in (work, recovery):
+        check_apart(place, folder, arguments.shards, arguments.validation)
 
 
 def _judge(arguments: argparse.Namespace, model: Any, length: int) -> Any:

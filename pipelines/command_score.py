@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import glob
+import io
 import json
 import os
 import sys
@@ -14,8 +15,10 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from pipelines import files
 from pipelines.inputs_error import InputError
-from pipelines.target import check_folder
+from pipelines.target import check_apart, check_folder, check_own
+from runtime.adapter_files import CONFIG, WEIGHTS
 from runtime.bits import Measured, Part, cut, measure
 from runtime.build import NoLibrary
 from runtime.file import CiderFileError
@@ -48,7 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT",
         help="JSONL or Parquet with a field of text, or plain text by the endings .txt and .md; "
-        ".gz and .zst; globs",
+        ".gz and .zst; globs; the folder of a run of `curate`, for the documents that it kept",
     )  # fmt: skip
     parser.add_argument("--model", "-m", required=True, metavar="FILE", help="a .cider file")
     parser.add_argument(
@@ -77,7 +80,7 @@ def perform(arguments: argparse.Namespace) -> int:
         raise InputError(f"--window is {arguments.window}; it must be at least 2")
     paths = _paths(arguments.inputs)
     if arguments.to is not None:
-        check_folder(arguments.to)
+        _check_target(arguments, paths)
     try:
         model = Model.load(
             arguments.model, threads=arguments.threads, context=arguments.window, keep=0
@@ -91,6 +94,16 @@ def perform(arguments: argparse.Namespace) -> int:
     except (CiderFileError, NoLibrary, TextFileError, ValueError) as error:
         raise InputError(str(error)) from None
     return 0
+
+
+def _check_target(arguments: argparse.Namespace, paths: Sequence[str]) -> None:
+    """Raises ``InputError`` where the output has no folder, is no file, or is what is read."""
+    check_folder(arguments.to)
+    adapter = [] if arguments.adapter is None else [
+        os.path.join(arguments.adapter, name) for name in (CONFIG, WEIGHTS)
+    ]  # fmt: skip
+    check_apart(arguments.to, arguments.model, *adapter, *paths)
+    check_own(arguments.to, os.path.isfile, "file")
 
 
 def _score(arguments: argparse.Namespace, model: Model, paths: Sequence[str], out: IO[str]) -> None:
@@ -123,19 +136,35 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _paths(patterns: Sequence[str]) -> list[str]:
-    """Files by name or glob, in the order they were named.
+    """Files by name, glob or folder of a run, in the order they were named.
 
     Raises:
       InputError: one names no file.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
-        names = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern))
-        names = [name for name in names if os.path.isfile(name)]
+        if os.path.isdir(pattern):
+            names = _tables(pattern)
+        else:
+            names = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern))
+            names = [name for name in names if os.path.isfile(name)]
         if not names:
             raise InputError(f"{pattern} matches no file")
         found.update(dict.fromkeys(names))
     return list(found)
+
+
+def _tables(folder: str) -> list[str]:
+    """The documents of a finished run. Raises ``InputError`` for another folder."""
+    from pipelines.conclude import manifest_file
+    from pipelines.corpus import Corpus
+
+    if not os.path.isfile(manifest_file(folder)):
+        raise InputError(
+            f"{folder} is a folder and no finished run of `cidermill curate`; give its files, such "
+            f"as {os.path.join(folder, 'documents', '*.parquet')}"
+        )
+    return [table.path for table in Corpus.open(folder).documents]
 
 
 def _documents(path: str, field: str, most: int | None) -> Iterator[Document]:
@@ -148,7 +177,19 @@ def _documents(path: str, field: str, most: int | None) -> Iterator[Document]:
     for number, (text, beside) in enumerate(rows):
         facts = {"input": os.path.basename(path), "row": number}
         named = {name: value for name, value in beside.items() if value is not None}
+        _check_names(named, f"{path}, row {number}")
         yield Document(text if most is None else cut(text, most), {**facts, **named})
+
+
+def _check_names(named: Mapping[str, Any], place: str) -> None:
+    """Raises ``InputError`` for what no line of JSON can hold: numbers that are not finite."""
+    try:
+        json.dumps(named, default=str, allow_nan=False)
+    except ValueError:
+        raise InputError(
+            f"{place}: {' or '.join(named)} holds a number that is not finite, which is no JSON; "
+            "leave it out"
+        ) from None
 
 
 def _groups(documents: Iterator[Document]) -> Iterator[list[Document]]:
@@ -166,16 +207,13 @@ def _groups(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 @contextlib.contextmanager
 def _output(path: str | None) -> Iterator[IO[str]]:
-    """Standard output, or a file that appears under its name once it is whole."""
+    """Standard output, or a file that appears under its name once it is whole, written meanwhile
+    under a name that no other run has."""
     if path is None:
         yield sys.stdout
         return
-    temporary = f"{path}.writing"
-    try:
-        with open(temporary, "w", encoding="utf-8") as handle:
-            yield handle
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with files.write_whole(path) as raw:
+        text = io.TextIOWrapper(raw, encoding="utf-8")
+        yield text
+        text.flush()
+        text.detach()

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.extras import need
 from pipelines.inputs_error import InputError
-from pipelines.target import check_folder
+from pipelines.target import begins_with, check_apart, check_folder, check_own, is_same
 from runtime.adapter_files import Adapter, read_adapter
 from runtime.file import Contents, read
 from runtime.layout import unpack
@@ -67,9 +67,7 @@ def _model(arguments: argparse.Namespace, model: Model, folder: str, stem: str) 
         from trainer.export_hf import export_hf, is_exported
 
         target: str = arguments.to or folder
-        if os.path.abspath(target) == os.path.abspath(arguments.model) or os.path.isfile(
-            os.path.join(target, "model.json")
-        ):
+        if is_same(target, arguments.model) or os.path.isfile(os.path.join(target, "model.json")):
             raise InputError(f"--to is {target}, the model itself; name another folder")
         if os.path.exists(target) and not is_exported(target):
             raise InputError(f"{target} is there and is no exported model; name another --to")
@@ -100,16 +98,8 @@ def _lora(arguments: argparse.Namespace, contents: Contents, adapter: Adapter | 
 
 
 def _not_lost(arguments: argparse.Namespace, target: str) -> None:
-    """Raises ``InputError`` where a file would replace something that is no such file, or has no
-    folder."""
+    """Raises ``InputError`` where a file would replace what is read or something that is no such
+    file, or has no folder."""
     check_folder(target)
-    itself = os.path.abspath(target) == os.path.abspath(arguments.model)
-    if itself or (os.path.exists(target) and not _is_gguf(target)):
-        raise InputError(f"--to is {target}, which would be lost; name another file")
-
-
-def _is_gguf(path: str) -> bool:
-    if not os.path.isfile(path):
-        return False
-    with open(path, "rb") as handle:
-        return handle.read(len(GGUF)) == GGUF
+    check_apart(target, arguments.model, arguments.adapter)
+    check_own(target, lambda path: begins_with(path, GGUF), "GGUF file")

@@ -7,6 +7,7 @@ ended goes on from there, to the same bytes.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ import jax
 import numpy as np
 
 from pipelines import quantizing
-from pipelines.beside import beside
+from pipelines.beside import RECOVERY, REPORT, WORK, beside
 from pipelines.hold import hold
+from pipelines.own_adapters import RECOVERED, base_of
 from pipelines.quantize_report import Matrix, Report, Variant, write_report
 from pipelines.quantize_work import Made, Work
 from pipelines.quantizing import EMBEDDING, Arrays, Bar, Judge, Settings, Stream, Weights
@@ -42,13 +44,14 @@ class Run:
         self, model: Model, settings: Settings, stream: Stream, judge: Judge | None, folder: str,
         target: str, say: Callable[[str], None], bar: Bar,
     ) -> None:  # fmt: skip
-        """``folder`` is the model's, ``say`` is told of steps that are not done again."""
+        """``folder`` is the model's; ``say`` is told of steps that are not done again, and of what
+        is removed."""
         self.model, self.settings, self.stream, self._judge = model, settings, stream, judge
-        self.target, self._bar = target, bar
+        self.target, self._say, self._bar = target, say, bar
         self.report = Report()
         self._seconds: dict[str, float] = {}
         self._float_bytes = os.path.getsize(os.path.join(folder, WEIGHTS))
-        self._place = beside(target, "quantize.work")
+        self._place = beside(target, WORK)
         self._work = Work(self._place, self._key(), say)
 
     def _key(self) -> Mapping[str, Any]:
@@ -89,6 +92,7 @@ class Run:
             self.target, model, tuned,
             {"model": facts["model"], "data": facts["data"], "quantized": facts["settings"]},
         )  # fmt: skip
+        self._remove_stale(contents.digest)
         size, mean = os.path.getsize(self.target), contents.bits_per_weight()
         if settings.tune_tokens:
             # A file of what is not tuned is as large, but for nothing.
@@ -105,7 +109,15 @@ class Run:
         with self._timed("timing"):
             milliseconds = matrix_milliseconds(contents)
         self.report.measured = {"seconds": self._seconds, "milliseconds": milliseconds}
-        write_report(beside(self.target, "quantize"), self.report)
+        write_report(beside(self.target, REPORT), self.report)
+
+    def _remove_stale(self, base: str) -> None:
+        """The recovery adapter of the file that was replaced fits no other, and `adapt` would begin
+        with it."""
+        folder = beside(self.target, RECOVERY)
+        if base_of(folder, RECOVERED) not in (None, base):
+            shutil.rmtree(folder)
+            self._say(f"{folder} was for the model that is replaced: removed")
 
     def _quantized(self) -> tuple[Weights, dict[str, Lost]]:
         """All matrices as they are first quantized, and what is lost by each."""
@@ -154,10 +166,10 @@ class Run:
 
         arrays = self._step("adapter", "recovery", make)[0]
         names = linear_names(self.model.shape)
-        folder = beside(self.target, "recovery")
+        folder = beside(self.target, RECOVERY)
         factors = quantizing.write_recovery(
             folder, self.model, base, {n: (arrays[f"{n}.a"], arrays[f"{n}.b"]) for n in names},
-            {"cidermill_recovery_tokens": self.settings.recover_tokens},
+            {RECOVERED: self.settings.recover_tokens},
         )  # fmt: skip
         added = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
         self._add(

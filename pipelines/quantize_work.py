@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,16 @@ ARRAYS = "arrays"
 
 Made = tuple[Arrays, dict[str, Any]]
 """What a step gives: arrays, and whatever JSON holds."""
+
+
+_STEP = re.compile(r"(\.writing-)?step-\d{8,}")
+
+
+def is_work(folder: str) -> bool:
+    """Whether a folder holds nothing but steps, so that it may be removed when all is done."""
+    if os.path.islink(folder) or not os.path.isdir(folder):
+        return False
+    return all(_STEP.fullmatch(name) for name in os.listdir(folder))
 
 
 class Work:

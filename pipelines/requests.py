@@ -7,12 +7,13 @@ held, and others stay in memory as long as the budget allows (``runtime.adapter_
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from pipelines.amounts import parse_count
 from pipelines.inputs_error import InputError
@@ -20,6 +21,7 @@ from runtime.adapter_files import CONFIG, AdapterError, check_base
 from runtime.adapter_store import AdapterStore, StoreError, compare
 from runtime.model import Model
 from runtime.sampling import Sampling
+from tokenizer.shown import shown
 
 MAX_LINE = 64 << 20
 MAX_REQUESTS = 1 << 20
@@ -72,7 +74,7 @@ def perform(arguments: argparse.Namespace, model: Model, sampling: Sampling) -> 
         requests, tokens=arguments.tokens, stop=arguments.stop, sampling=sampling
     )  # fmt: skip
     for row in found:
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+        print(json.dumps(row, ensure_ascii=False, allow_nan=False), flush=True)
     for line in answers.summary():
         print(line, file=sys.stderr)
     return 0
@@ -81,11 +83,16 @@ def perform(arguments: argparse.Namespace, model: Model, sampling: Sampling) -> 
 def _read(path: str) -> list[Request]:
     try:
         if path == "-":
-            return read_requests(sys.stdin, path)
-        with open(path, encoding="utf-8") as lines:
-            return read_requests(lines, path)
-    except (OSError, UnicodeDecodeError) as error:
+            return read_requests(_decoded(sys.stdin.buffer), path)
+        with open(path, "rb") as raw:
+            return read_requests(_decoded(raw), path)
+    except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def _decoded(raw: BinaryIO) -> TextIO:
+    """A file's text. What is no UTF-8 becomes lone surrogates, which are told with their line."""
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,29 @@ def _request(number: int, where: str, line: str) -> Request:
     for field in ANSWER:
         if field in fields:
             raise InputError(f"{where}: the field {field!r} is where the answer goes; rename it")
+    for name, value in fields.items():
+        _check_writable(where, name, value)
     return Request(number, where, fields["prompt"], adapter, fields)
+
+
+def _check_writable(where: str, name: str, value: Any) -> None:
+    """Raises ``InputError`` for a field that no line of JSON in UTF-8 can hold, though Python's
+    reader takes it: the answer is written with all fields."""
+    try:
+        json.dumps({name: value}, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        odd = ord(error.object[error.start])
+        raise InputError(
+            f"{where}: the field {shown(name)} holds U+{odd:04X}, half of a surrogate pair, or "
+            "bytes that are not UTF-8; mend the text"
+        ) from None
+    except RecursionError:
+        raise InputError(f"{where}: the field {shown(name)} is nested too deep") from None
+    except ValueError:
+        raise InputError(
+            f"{where}: the field {shown(name)} holds a number that is not finite, which is no "
+            "JSON; leave it out or write it as text"
+        ) from None
 
 
 def find_adapters(folder: str) -> dict[str, str]:

@@ -125,7 +125,9 @@ def write_adapter(
         BASE: base,
         **(facts or {}),
     }  # fmt: skip
-    temporary, earlier = (f"{folder.rstrip('/')}.{what}" for what in ("writing", "earlier"))
+    # No other process has these names, and no one else's folder.
+    own = f"{folder.rstrip('/')}.{os.getpid()}"
+    temporary, earlier = f"{own}.writing", f"{own}.earlier"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         os.makedirs(temporary)
@@ -175,6 +177,15 @@ def read_adapter(
     )
 
 
+def read_config(folder: str) -> dict[str, Any]:
+    """The configuration of an adapter, of whatever base.
+
+    Raises:
+      AdapterError: it is not there, damaged, or of a kind that the runtime does not compute.
+    """
+    return _config(os.path.join(folder, CONFIG))
+
+
 def check_base(folder: str, base: str) -> None:
     """Read the configuration of an adapter alone.
 
@@ -186,7 +197,7 @@ def check_base(folder: str, base: str) -> None:
 
 
 def _config_for(folder: str, base: str) -> dict[str, Any]:
-    config = _config(os.path.join(folder, CONFIG))
+    config = read_config(folder)
     own: Any = config.get(BASE)
     if own != base:
         told = "names no quantized base"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -159,8 +160,10 @@ def test_what_it_starts_from_can_be_named_or_left_out(begun, capsys):
     for options, message in (
         (("--rank", 4), "--rank is 4, and .*m.recovery is of rank 8"),
         (("--from", begun / "nothing"), "nothing/adapter_config.json cannot be read"),
-        (("--to", begun / "m.recovery"), "m.recovery, the adapter to start from"),
-        (("--to", begun / "m.recovery", "--from", "none"), "m.recovery, the adapter to start"),
+        (("--from", begun / "nothing"), "another with --from, or --from none to begin from noth"),
+        (("--to", begun / "m.recovery"), "m.recovery is what `quantize` writes beside the model"),
+        (("--to", begun / "m.recovery", "--from", "none"), "m.recovery is what `quantize` writes"),
+        (("--to", begun / "a", "--from", begun / "a"), "a is read and would be lost; name anoth"),
     ):
         assert adapt(begun, *options) == 2
         assert re.search(message, capsys.readouterr().err)
@@ -176,6 +179,8 @@ def test_another_base_is_refused(begun, tmp_path, capsys):
     assert adapt(begun) == 2
     error = capsys.readouterr().err
     assert re.search(r"the adapter in \S+m\.recovery is for the base \w{16}, and this", error)
+    assert "--from none to begin from nothing" in error
+    assert error.count("\n") == 1
     assert main(["score", f"{begun}/colours.jsonl", "--text-field", "prompt", "--model",
                  f"{begun}/m.cider", "--adapter", f"{begun}/m.recovery"]) == 2  # fmt: skip
     assert "is for the base" in capsys.readouterr().err
@@ -201,8 +206,10 @@ def test_another_base_is_refused(begun, tmp_path, capsys):
         (("--prompt-field", "question"), "colours.jsonl:1: no object with the field 'question'"),
         (("--completion-field", "answer"), "colours.jsonl:1: 'answer' must be text"),
         (("--to", "{}/no/a"), "there is no folder .*/no"),
-        (("--to", "{}"), "is there and is no adapter"),
-        (("--to", "{}/colours.jsonl"), "is there and is no adapter"),
+        (("--to", "{}"), "holds .*m.cider, which is read and would be lost; name another --to"),
+        (("--to", "{}/colours.jsonl"), "colours.jsonl is read and would be lost"),
+        (("--to", "{}/m.quantize"), "m.quantize is what `quantize` writes beside the model; name"),
+        (("--to", "{}/m.quantize.work"), "m.quantize.work is what `quantize` writes"),
     ],
 )
 def test_what_is_refused(home, capsys, options, message):
@@ -212,6 +219,41 @@ def test_what_is_refused(home, capsys, options, message):
     assert re.search(message, error), error
     assert error.startswith("cidermill: ")
     assert sorted(home.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("there", "options", "message"),
+    [
+        ("caps.json", ("--examples", "{}/caps.json", "--to", "{}/caps"), "caps.json is read and"),
+        ("caps.json", ("--to", "{}/caps"), "caps.json is there, is no report of `adapt` and would"),
+        ("caps.json", ("--validation", "{}/caps.json", "--to", "{}/caps"), "caps.json is read"),
+        ("a/mine.txt", ("--to", "{}/a"), "/a is there, is no adapter of `adapt` alone and would"),
+        ("a/adapter_config.json", ("--to", "{}/a"), "/a is there, is no adapter of `adapt` alone"),
+        ("quantize.jsonl", ("--examples", "{}/quantize.jsonl"), "m.quantize is what `quantize` wr"),
+        ("m.colours.json", (), "m.colours.json is there, is no report of `adapt`"),
+    ],
+)
+def test_nothing_is_lost_that_is_read_or_another_s(home, tmp_path, capsys, there, options, message):
+    os.link(home / "m.cider", tmp_path / "m.cider")
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    write_rows(tmp_path / there, PAIRS[:1])
+    write_rows(tmp_path / "colours.jsonl")
+    before = digests(tmp_path)
+    given = [option.format(tmp_path) for option in options]
+    if "--examples" not in given:
+        given += ["--examples", f"{tmp_path}/colours.jsonl"]
+    assert main(["adapt", f"{tmp_path}/m.cider", *given]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert digests(tmp_path) == before
+
+
+def test_an_adapter_with_something_of_another_s_is_kept(home, tmp_path, capsys):
+    shutil.copytree(home, tmp_path / "home")
+    (tmp_path / "home" / "m.colours" / "notes.txt").write_text("years of work")
+    assert adapt(tmp_path / "home", *FAST) == 2
+    assert "m.colours is there, is no adapter of `adapt` alone" in capsys.readouterr().err
 
 
 def test_what_is_no_model_is_refused(home, capsys):

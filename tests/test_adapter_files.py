@@ -46,6 +46,26 @@ def test_what_was_written_is_read(folder, tmp_path):
     assert digests(tmp_path / "b") == digests(folder)
 
 
+def test_two_processes_and_what_lies_beside_do_not_get_in_the_way(folder, monkeypatch):
+    kept = [folder.with_name(f"a.{what}") for what in ("writing", "earlier")]
+    for path in kept:
+        path.mkdir()
+    encode, waiting = adapter_files.encode, [folder]
+
+    def meanwhile(*given):
+        if waiting:
+            waiting.pop()
+            with monkeypatch.context() as other:
+                other.setattr(adapter_files.os, "getpid", lambda: -1)
+                write_adapter(str(folder), factors(2), BASE)
+        return encode(*given)
+
+    monkeypatch.setattr(adapter_files, "encode", meanwhile)
+    write_adapter(str(folder), factors(3), BASE)
+    assert read_adapter(str(folder), BASE).factors["layers.0.q"][0].shape[0] == 3
+    assert sorted(folder.parent.iterdir()) == sorted([folder, *kept])
+
+
 def test_the_files_are_those_of_peft(folder):
     config = json.loads((folder / CONFIG).read_text())
     assert config["peft_type"] == "LORA"

@@ -132,7 +132,8 @@ def test_safetensors_hold_the_weights_that_the_palettes_stand_for(kind, folder, 
     [
         (["--format", "gguf-lora"], "writes an adapter; give --adapter"),
         (["--adapter", "{}/none"], "cannot be read"),
-        (["--format", "gguf-f16", "--to", "{}/m.cider"], "would be lost; name another file"),
+        (["--format", "gguf-f16", "--to", "{}/m.cider"], "m.cider is read and would be lost"),
+        (["--format", "gguf-f16", "--to", "{}/link"], "m.cider, which is read and would be lost"),
         (["--to", "{}/m.cider"], "the model itself"),
         (["--to", "{}/a"], "is there and is no exported model"),
         (["--format", "gguf-f16", "--to", "{}/no/m.gguf"], "and there is no folder"),
@@ -140,6 +141,8 @@ def test_safetensors_hold_the_weights_that_the_palettes_stand_for(kind, folder, 
 )
 def test_wrong_use_is_one_line(folder, capsys, words, says):
     before = (folder / "m.cider").read_bytes()
+    if not (folder / "link").exists():
+        (folder / "link").symlink_to(folder / "m.cider")
     command = ["export", str(folder / "m.cider"), *(word.format(folder) for word in words)]
     assert main(command) == 2
     error = capsys.readouterr().err

@@ -83,6 +83,15 @@ def test_documents_questions_and_prompts_in_one_go(trained_run, shards, tmp_path
     assert capsys.readouterr().out == f"The mill|{continuation['text']}\n"
 
 
+def test_results_do_not_replace_what_is_read(trained_run, tmp_path, capsys):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
+    before = tasks.read_bytes()
+    words = ["evaluate", str(trained_run), "--tasks", str(tasks), "--json", str(tasks)]
+    fails(capsys, words, "is read and would be lost; name another --json")
+    assert tasks.read_bytes() == before
+
+
 def test_a_file_of_texts_alone_can_be_judged_in_windows_of_any_length(
     trained_run, tmp_path, capsys
 ):
@@ -222,7 +231,7 @@ def test_exports_that_would_overwrite_something_are_refused(trained_run, tmp_pat
     fails(capsys, words, "is there and is no exported model; name another --to")
     (tmp_path / "notes").write_text("years of work")
     words = ["export", model, "--format", "gguf-f16", "--to", str(tmp_path / "notes")]
-    fails(capsys, words, "which would be lost; name another file")
+    fails(capsys, words, "is no GGUF file and would be lost; name another --to")
     assert (tmp_path / "notes").read_text() == "years of work"
     words = ["export", model, "--format", "gguf-f16", "--dtype", "float16"]
     fails(capsys, words, "--dtype is for --format hf; gguf-f16 tells it already")

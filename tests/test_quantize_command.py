@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from training_here import TEXTS
 
 from pipelines import quantizing
 from pipelines.cli import main
+from pipelines.own_adapters import RECOVERED
 from pipelines.quantize_report import Matrix, layer_lines
 from runtime import native
-from runtime.adapter_files import AdapterError, read_adapter
+from runtime.adapter_files import BASE, CONFIG, AdapterError, read_adapter
 from runtime.file import read
 from runtime.layout import unpack
 from runtime.palette import Palette
@@ -176,6 +178,26 @@ def test_a_command_that_was_ended_goes_on_to_the_same_bytes(
     assert reports[0] == reports[1]
 
 
+def test_an_adapter_of_the_model_that_was_replaced_goes_with_it(quantized, tmp_path, capsys):
+    shutil.copytree(quantized.parent, tmp_path / "a")
+    target = tmp_path / "a" / "m.cider"
+    shutil.copytree(tmp_path / "a" / "m.recovery", tmp_path / "a" / "m.own")
+    assert quantize(target, "--int8") == 0
+    assert "m.recovery was for the model that is replaced: removed" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path / "a")) == [
+        "m.cider", "m.own", "m.quantize.json", "m.quantize.png"
+    ]  # fmt: skip
+    # One that is for the very model, or that another made, stays.
+    config = json.loads((tmp_path / "a" / "m.own" / CONFIG).read_text())
+    fitting = {**config, BASE: read(str(target)).digest}
+    foreign = {field: value for field, value in config.items() if field != RECOVERED}
+    for own in (fitting, foreign):
+        shutil.copytree(tmp_path / "a" / "m.own", tmp_path / "a" / "m.recovery")
+        (tmp_path / "a" / "m.recovery" / CONFIG).write_text(json.dumps(own))
+        assert quantize(target, "--int8") == 0
+        shutil.rmtree(tmp_path / "a" / "m.recovery")
+
+
 def assert_same(folder: Path, other: Path) -> None:
     for name in ("m.cider", "m.recovery/adapter_model.safetensors",
                  "m.recovery/adapter_config.json"):  # fmt: skip
@@ -215,6 +237,31 @@ def test_what_is_refused(tmp_path, capsys, options, message):
     assert not (tmp_path / "m.cider").exists()
     error = capsys.readouterr().err
     assert re.search(message, error), error
+
+
+@pytest.mark.parametrize(
+    ("there", "content", "message"),
+    [
+        ("m.cider", b"years of work", "m.cider is there, is no .cider model and would be lost"),
+        ("m.quantize.json", b"{}", "m.quantize.json is there, is no report of `quantize`"),
+        ("m.quantize.png", b"\x89PNG", "m.quantize.png is there, is no picture of such a report"),
+        ("m.quantize.work/a.txt", b"x", "m.quantize.work is there, is no unfinished work"),
+        ("m.recovery/adapter_config.json", b'{"peft_type": "LORA"}',
+         "m.recovery is there, is no adapter of `quantize` alone and would be lost; name another"),
+        ("m.recovery/a.txt", b"x", "m.recovery is there, is no adapter of `quantize` alone"),
+    ],
+)  # fmt: skip
+def test_what_another_wrote_is_not_lost(tmp_path, capsys, there, content, message):
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).write_bytes(content)
+    assert quantize(tmp_path / "m.cider", *TRAINED) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [
+        Path(there)
+    ]
+    assert (tmp_path / there).read_bytes() == content
 
 
 def test_a_model_that_kernels_do_not_take_and_places_that_cannot_be_written(tmp_path, capsys):

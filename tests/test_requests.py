@@ -31,6 +31,7 @@ ROWS = [
     {"prompt": "The tide"},
     {"prompt": "The boats", "adapter": "b"},
 ]
+GOOD = '{"prompt": "x"}'
 SEEDS = {"a": 1, "b": 2, "c": 3}
 
 
@@ -50,7 +51,7 @@ def run(capsys, folder, *options, rows=None):
     path = folder / "requests.jsonl"
     if rows is not None:
         path = folder / "others.jsonl"
-        path.write_text("\n".join(rows))
+        path.write_text("\n".join(rows), errors="surrogateescape")
     command = ["generate", "--model", a_model(), "--requests", str(path), "--tokens", "6",
                "--adapters", str(folder / "adapters"), *map(str, options)]  # fmt: skip
     code = main(command)
@@ -118,6 +119,18 @@ def test_without_adapters_nothing_is_told_of_them(folder, capsys):
         (['{"text": "x"}'], [], "others.jsonl:1: a request is an object with a text as its"),
         (['{"prompt": "x", "end": 1}'], [], "others.jsonl:1: the field 'end'"),
         (['{"prompt": ""}'], [], "others.jsonl:1: a prompt of 0 tokens"),
+        ([GOOD, '{"prompt": "a\\ud800b"}'], [],
+         "others.jsonl:2: the field 'prompt' holds U+D800, half of a surrogate pair"),
+        ([GOOD, '{"prompt": "x", "of": {"by": ["a\\udc00"]}}'], [],
+         "others.jsonl:2: the field 'of' holds U+DC00"),
+        ([GOOD, '{"prompt": "x", "a\\udc01": 1}'], [],
+         "others.jsonl:2: the field 'a\\udc01' holds"),
+        ([GOOD, '{"prompt": "x", "id": NaN}'], [],
+         "others.jsonl:2: the field 'id' holds a number that is not finite"),
+        ([GOOD, '{"prompt": "x", "id": [-Infinity]}'], [], "others.jsonl:2: the field 'id'"),
+        ([GOOD, '{"prompt": "x", "id": 1e999}'], [], "others.jsonl:2: the field 'id'"),
+        ([GOOD, '{"prompt": "\udcff"}'], [], "others.jsonl:2: the field 'prompt' holds U+DCFF"),
+        ([GOOD, "\udcff"], [], "others.jsonl:2: no JSON"),
         ([""], [], "others.jsonl has no request"),
         (None, ["--batch", "0"], "--batch is 0; it must be from 1 to 256"),
         (None, ["--adapter-memory", "much"], "--adapter-memory is 'much'"),
@@ -132,6 +145,30 @@ def test_what_cannot_be_answered_is_one_line_before_any_answer(folder, capsys, r
     code, out, err = run(capsys, folder, *options, rows=rows)
     assert (code, out, len(err)) == (2, [], 1)
     assert says in err[0]
+
+
+def test_standard_input_is_checked_like_a_file(capsys, monkeypatch):
+    # Some locales read what is no UTF-8 without an error.
+    raw = io.BytesIO(b'{"prompt": "x"}\n{"prompt": "a\xff"}\n')
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(raw, "latin-1"))
+    assert main(["generate", "--model", a_model(), "--requests", "-"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "-:2: the field 'prompt' holds U+DCFF" in err
+
+
+@given(
+    st.recursive(
+        st.none() | st.floats() | st.text(st.characters(codec=None), max_size=3),
+        lambda own: st.lists(own, max_size=2) | st.dictionaries(st.text(), own),
+    )
+)
+def test_what_is_taken_can_be_written_and_read_again(value):
+    line = json.dumps({"prompt": "x", "id": value})
+    with contextlib.suppress(InputError):
+        (request,) = read_requests(io.StringIO(line), "file")
+        written = json.dumps(request.fields, ensure_ascii=False, allow_nan=False).encode()
+        assert json.loads(written) == {"prompt": "x", "id": value}
 
 
 def test_an_adapter_of_another_base_is_named_with_its_request(folder, capsys, tmp_path):

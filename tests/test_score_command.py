@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -80,11 +82,96 @@ def test_the_beginning_alone(corpus, capsys):
     assert (row["bits_per_byte"], row["bytes"]) == (found.whole.per_byte, found.whole.bytes)
 
 
+def a_run(folder, table):
+    """A folder of a run whose only table of documents is a copy of this one; its path."""
+    (folder / "documents").mkdir(parents=True)
+    path = folder / "documents" / "web-01.parquet"
+    path.write_bytes(table.read_bytes())
+    facts = {"rows": 3, "bytes": path.stat().st_size, "sha256": ""}
+    entry = {"source": "web", "key": "01", "files": {"documents": facts}}
+    (folder / "manifest.json").write_text(json.dumps({"inputs": [entry]}))
+    # What the manifest does not tell of is none of its documents.
+    (folder / "documents" / "web-02.parquet").write_bytes(b"")
+    return path
+
+
+def test_the_folder_of_a_run_stands_for_its_documents(corpus, capsys):
+    path = a_run(corpus / "run", corpus / "b.parquet")
+    assert score(corpus / "run", "--text-field", "body") == 0
+    found = capsys.readouterr().out
+    assert score(path, "--text-field", "body") == 0
+    assert capsys.readouterr().out == found
+    assert len(rows_of(found)) == len(TEXTS)
+
+
+def test_another_folder_is_refused_with_what_to_give(corpus, capsys):
+    (corpus / "documents").mkdir()
+    assert score(corpus) == 2
+    said = capsys.readouterr().err
+    assert f"no finished run of `cidermill curate`; give its files, such as {corpus}/doc" in said
+    assert said.count("\n") == 1
+
+
+@pytest.fixture
+def fragile(corpus, monkeypatch):
+    """The corpus, a model of its own and an adapter's folder; other names of some of them."""
+    shutil.copyfile(a_model(), corpus / "m.cider")
+    (corpus / "m.recovery").mkdir()
+    (corpus / "m.recovery" / "adapter_config.json").write_text("{}")
+    (corpus / "symbolic.jsonl").symlink_to("a.jsonl")
+    (corpus / "hard").hardlink_to(corpus / "m.cider")
+    os.mkfifo(corpus / "pipe")
+    monkeypatch.chdir(corpus)
+    return corpus
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("a.jsonl", "a.jsonl is read and would be lost; name another --to"),
+        ("symbolic.jsonl", "symbolic.jsonl is a.jsonl, which is read and would be lost"),
+        ("{}/a.jsonl", "/a.jsonl is a.jsonl, which is read and"),
+        ("m.cider", "m.cider is read and"),
+        ("hard", "hard is m.cider, which is read"),
+        ("m.recovery/adapter_config.json", "adapter_config.json is read and"),
+        ("pipe", "pipe is there, is no file and would be lost; name another --to"),
+        ("{}", "holds m.cider, which is read and would be lost"),
+        ("no/out.jsonl", "and there is no folder"),
+    ],
+)
+def test_what_is_read_is_not_written(fragile, capsys, monkeypatch, target, message):
+    # Nothing is read before: not even the model is opened.
+    monkeypatch.delattr(command_score.Model, "load")
+    before = {path: path.read_bytes() for path in fragile.iterdir() if path.is_file()}
+    words = ["a.jsonl", "--model", "m.cider", "--adapter", "m.recovery"]
+    assert score(*words, "--to", target.format(fragile)) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert {path: path.read_bytes() for path in fragile.iterdir() if path.is_file()} == before
+
+
+def test_two_runs_into_one_file_do_not_mix(corpus, monkeypatch):
+    out, measured = corpus / "out.jsonl", []
+
+    def meanwhile(*words, **more):
+        if not measured:
+            measured.append(True)
+            assert score(corpus / "c.txt.gz", "--to", out) == 0
+            assert len(rows_of(out.read_text())) == 1
+        return measure(*words, **more)
+
+    monkeypatch.setattr(command_score, "measure", meanwhile)
+    assert score(corpus / "a.jsonl", "--to", out) == 0
+    assert [row["input"] for row in rows_of(out.read_text())] == ["a.jsonl"] * len(TEXTS)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["none.jsonl"], "none.jsonl matches no file"),
         (["a.jsonl", "--text-field", "body"], "a.jsonl:1: no object with the field 'body'"),
+        (["nan.jsonl"], "nan.jsonl, row 1: id holds a number that is not finite"),
         (["b.parquet"], "b.parquet: no column 'text', but body, url"),
         (["bad.txt"], "bad.txt: no UTF-8 at byte 1"),
         (["cut.txt.gz"], "cut.txt.gz: "),
@@ -97,10 +184,11 @@ def test_the_beginning_alone(corpus, capsys):
 )
 def test_errors_are_one_line_and_leave_no_file(corpus, capsys, monkeypatch, words, message):
     monkeypatch.chdir(corpus)
+    (corpus / "nan.jsonl").write_text('{"text": "x"}\n{"text": "x", "id": NaN}\n')
     (corpus / "bad.txt").write_bytes(b"a\xff")
     (corpus / "cut.txt.gz").write_bytes((corpus / "c.txt.gz").read_bytes()[:-9])
     assert score(*words, "--to", "out.jsonl") in (1, 2)
     said = capsys.readouterr().err
     assert message in said
     assert said.strip().count("\n") == 0
-    assert not list(corpus.glob("out.jsonl*"))
+    assert not list(corpus.glob("*out.jsonl*"))

@@ -50,7 +50,7 @@ _KINDS = {
 def export_gguf(model: Model, path: str, kind: str) -> None:
     """Write a model as one file, whole or not at all; ``kind`` is ``f16`` or ``q8_0``."""
     file_type, dtype = TYPES[kind]
-    temporary = f"{path}.writing"
+    temporary = f"{path}.{os.getpid()}.writing"
     writer = GGUFWriter(temporary, "qwen3" if model.shape.uniform else "openelm")
     _add_shape(writer, model.shape, model.context)
     writer.add_file_type(file_type)

@@ -32,7 +32,7 @@ def export_lora(path: str, shape: Shape, factors: Factors, scale: float) -> None
       scale: what their products are multiplied by.
     """
     rank = next(len(a) for a, _ in factors.values())
-    temporary = f"{path}.writing"
+    temporary = f"{path}.{os.getpid()}.writing"
     writer = GGUFWriter(temporary, "qwen3" if shape.uniform else "openelm")
     writer.add_type(GGUFType.ADAPTER)
     writer.add_string(Keys.Adapter.TYPE, "lora")
