@@ -143,12 +143,12 @@ def _request(number: int, where: str, line: str) -> Request:
 
 
 def find_adapters(folder: str) -> dict[str, str]:
-    """Folders of adapters in a folder, by name."""
+    """Folders of adapters in a folder, by name; hidden ones, as a writer's, are not among them."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror or error}") from None
-    found = {name: os.path.join(folder, name) for name in names}
+    found = {name: os.path.join(folder, name) for name in names if not name.startswith(".")}
     found = {name: own for name, own in found.items() if os.path.isfile(os.path.join(own, CONFIG))}
     if not found:
         raise InputError(f"{folder} has no folder with an {CONFIG}")

@@ -13,14 +13,15 @@ import json
 import math
 import os
 import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.safe_folder import open_together, set_aside, write_folder
 from runtime.tensors import TensorFileError, decode, encode
 from tokenizer.shown import shown
 
@@ -81,6 +82,8 @@ def write_adapter(
 ) -> None:  # fmt: skip
     """Write an adapter in 16 bits, whole or not at all; an earlier one of the folder is replaced.
 
+    Others may write or read it meanwhile: the last writer's stays, and readers get one or another.
+
     Args:
       factors: all of one rank.
       base: SHA-256 of the quantized model.
@@ -125,22 +128,10 @@ def write_adapter(
         BASE: base,
         **(facts or {}),
     }  # fmt: skip
-    temporary, earlier = (f"{folder.rstrip('/')}.{what}" for what in ("writing", "earlier"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        os.makedirs(temporary)
-        with open(os.path.join(temporary, WEIGHTS), "wb") as out:
-            out.write(encode(arrays, {"format": "pt"}))
-        with open(os.path.join(temporary, CONFIG), "w", encoding="utf-8") as handle:
-            json.dump(config, handle, indent=1, sort_keys=True, allow_nan=False)
-            handle.write("\n")
-        shutil.rmtree(earlier, ignore_errors=True)
-        if os.path.isdir(folder):
-            os.rename(folder, earlier)
-        os.rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(earlier, ignore_errors=True)
+    content = json.dumps(config, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_folder(
+        folder, {WEIGHTS: encode(arrays, {"format": "pt"}), CONFIG: content.encode("utf-8")}
+    )
 
 
 def read_adapter(
@@ -156,9 +147,10 @@ def read_adapter(
       AdapterError: there is none, it is damaged, of a kind that the runtime does not compute, or
         was trained on another base.
     """
-    config = _config_for(folder, base)
     path = os.path.join(folder, WEIGHTS)
-    content = _content(path, MAX_BYTES)
+    with _opened(folder, CONFIG, WEIGHTS) as (handle, weights):
+        config = _config_for(folder, handle, base)
+        content = _content(path, weights, MAX_BYTES)
     try:
         tensors = decode(content)
     except TensorFileError as error:
@@ -182,11 +174,31 @@ def check_base(folder: str, base: str) -> None:
       AdapterError: it is not there, damaged, of a kind that the runtime does not compute, or of
         another base.
     """
-    _config_for(folder, base)
+    with _opened(folder, CONFIG) as (handle,):
+        _config_for(folder, handle, base)
 
 
-def _config_for(folder: str, base: str) -> dict[str, Any]:
-    config = _config(os.path.join(folder, CONFIG))
+@contextmanager
+def _opened(folder: str, *names: str) -> Iterator[list[BinaryIO]]:
+    """Files of one adapter, also while another takes its place."""
+    try:
+        with open_together(folder, names) as files:
+            yield files
+    except OSError as error:
+        earlier = None if os.path.lexists(folder) else set_aside(folder)
+        if earlier is not None:
+            raise AdapterError(
+                f"{folder} is not there: a run was killed when it was to replace it; the earlier "
+                f"adapter is {earlier}; rename it to {folder}"
+            ) from None
+        raise AdapterError(
+            f"{error.filename or folder} cannot be read: {error.strerror or error}"
+        ) from None
+
+
+def _config_for(folder: str, handle: BinaryIO, base: str) -> dict[str, Any]:
+    path = os.path.join(folder, CONFIG)
+    config = _config(path, _content(path, handle, MAX_CONFIG_BYTES))
     own: Any = config.get(BASE)
     if own != base:
         told = "names no quantized base"
@@ -223,23 +235,17 @@ def _rank(where: str, factors: Factors) -> int:
     return ranks.pop()
 
 
-def _content(path: str, most: int) -> bytes:
-    try:
-        with open(path, "rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
-            if size > most:
-                raise AdapterError(f"{path} has more than {most} bytes")
-            return handle.read(size)
-    except OSError as error:
-        raise AdapterError(f"{path} cannot be read: {error.strerror or error}") from None
+def _content(path: str, handle: BinaryIO, most: int) -> bytes:
+    size = os.fstat(handle.fileno()).st_size
+    if size > most:
+        raise AdapterError(f"{path} has more than {most} bytes")
+    return handle.read(size)
 
 
-def _config(path: str) -> dict[str, Any]:
+def _config(path: str, content: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(_content(path, MAX_CONFIG_BYTES).decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, AdapterError):
-            raise
+        found = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError):
         raise AdapterError(f"{path} is damaged: it is no JSON") from None
     if not isinstance(found, dict) or found.get("peft_type") != "LORA":
         raise AdapterError(f"{path} is not the configuration of a LoRA adapter")

@@ -10,8 +10,15 @@ import pytest
 from conftest import digests
 from safetensors.numpy import load_file, save_file
 
-from runtime import adapter_files
-from runtime.adapter_files import CONFIG, WEIGHTS, AdapterError, read_adapter, write_adapter
+from runtime import safe_folder
+from runtime.adapter_files import (
+    CONFIG,
+    WEIGHTS,
+    AdapterError,
+    check_base,
+    read_adapter,
+    write_adapter,
+)  # fmt: skip
 
 BASE = "ab" * 32
 MATRICES = {"layers.0.q": (32, 48), "layers.0.down": (48, 64), "layers.11.v": (16, 48)}
@@ -176,7 +183,7 @@ def test_what_cannot_be_written(tmp_path, found, base, message):
 
 def test_an_adapter_is_replaced_by_a_whole_one_or_not_at_all(folder, monkeypatch):
     before = digests(folder)
-    monkeypatch.setattr(adapter_files.json, "dump", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(safe_folder, "_put", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_adapter(str(folder), factors(8), BASE)
     assert digests(folder) == before
@@ -184,3 +191,14 @@ def test_an_adapter_is_replaced_by_a_whole_one_or_not_at_all(folder, monkeypatch
     write_adapter(str(folder), factors(8), BASE)
     assert len(read_adapter(str(folder), BASE).factors["layers.0.q"][0]) == 8
     assert [path.name for path in folder.parent.iterdir()] == ["a"]
+
+
+def test_one_that_a_killed_run_set_aside_is_named(folder):
+    folder.rename(folder.parent / ".a.17.0.earlier")
+    for read in (read_adapter, check_base):
+        with pytest.raises(
+            AdapterError, match=r"was killed .* is .*/\.a\.17\.0\.earlier; rename it"
+        ):
+            read(str(folder), BASE)
+    with pytest.raises(AdapterError, match="/b cannot be read: No such file"):
+        read_adapter(str(folder.parent / "b"), BASE)
