@@ -15,7 +15,7 @@ from pipelines.beside import ENDING, beside
 from pipelines.hold import Interrupted, stoppable
 from pipelines.inputs_error import InputError
 from pipelines.with_trainer import with_trainer
-from runtime.adapter_files import CONFIG
+from runtime.adapter_config import CONFIG
 from runtime.file import Contents, read
 from runtime.model import CONTEXT
 

@@ -16,7 +16,8 @@ from typing import Any, TextIO
 
 from pipelines.amounts import parse_count
 from pipelines.inputs_error import InputError
-from runtime.adapter_files import CONFIG, AdapterError, check_base
+from runtime.adapter_config import CONFIG, AdapterError
+from runtime.adapter_files import check_base
 from runtime.adapter_store import AdapterStore, StoreError, compare
 from runtime.model import Model
 from runtime.sampling import Sampling
