@@ -158,7 +158,7 @@ def test_what_it_starts_from_can_be_named_or_left_out(begun, capsys):
     before = digests(begun / "m.recovery")
     for options, message in (
         (("--rank", 4), "--rank is 4, and .*m.recovery is of rank 8"),
-        (("--from", begun / "nothing"), "nothing/adapter_config.json cannot be read"),
+        (("--from", begun / "nothing"), "/nothing cannot be read"),
         (("--to", begun / "m.recovery"), "m.recovery, the adapter to start from"),
         (("--to", begun / "m.recovery", "--from", "none"), "m.recovery, the adapter to start"),
     ):
