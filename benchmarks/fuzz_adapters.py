@@ -45,9 +45,7 @@ def damage_config(files: dict[str, bytes], chance: random.Random) -> None:
 def damage_entries(files: dict[str, bytes], chance: random.Random) -> None:
     """Names, types, dimensions and places of arrays."""
     head, data = _split(files[WEIGHTS])
-    header = json.loads(head)
-    change_values(header, chance)
-    files[WEIGHTS] = _join(json.dumps(header).encode(), data)
+    files[WEIGHTS] = _join(_changed(json.loads(head), chance), data)
 
 
 def damage_factors(files: dict[str, bytes], chance: random.Random) -> None:
@@ -66,9 +64,18 @@ def damage_fields(files: dict[str, bytes], chance: random.Random) -> None:
     config = json.loads(files[CONFIG])
     if chance.random() < 0.5:
         config[chance.choice(FIELDS)] = chance.choice(VALUES)
+        files[CONFIG] = json.dumps(config).encode()
     else:
-        change_values(config, chance)
-    files[CONFIG] = json.dumps(config).encode()
+        files[CONFIG] = _changed(config, chance)
+
+
+def _changed(tree: Any, chance: random.Random) -> bytes:
+    """JSON with other values, now and then another value as a whole."""
+    if chance.random() < 0.05:
+        tree = chance.choice(VALUES)
+    else:
+        change_values(tree, chance)
+    return json.dumps(tree).encode()
 
 
 def _split(content: bytes) -> tuple[bytes, bytes]:
