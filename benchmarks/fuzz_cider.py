@@ -1,13 +1,14 @@
-"""Feeds damaged and hostile model files to the reader, and runs what it takes.
+"""Feeds damaged and hostile models and adapters to their readers, and runs what they take.
 
     python benchmarks/fuzz_cider.py --minutes 30
 
-Three kinds of damage: bytes anywhere; fields of the header, with the header's digest made right;
-bytes of sections, with all digests made right, so that weights of any value are run through the
-kernels. A file is refused with ``CiderFileError``, or its model computes, or says that its numbers
-overflow. Anything else is a find:
-it is stored, and the exit code is 1. A crash of the process is one as well: with ``--keep`` the
-last file that was tried is left in that folder. Each seed makes the same files.
+Three kinds of damage to a model: bytes anywhere; fields of the header, with the header's digest
+made right; bytes of sections, with all digests made right, so that weights of any value are run
+through the kernels. Those to adapters: see ``fuzz_adapters.py``. A file is refused with
+``CiderFileError`` or ``AdapterError``, or its model computes, the same bits with one thread and
+with two, or says that its numbers overflow. Anything else is a find: it is stored, and the exit
+code is 1. A crash of the process is one as well: with ``--keep`` what was tried last is left in
+that folder. Each seed makes the same files.
 """
 
 from __future__ import annotations
@@ -25,19 +26,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import numpy as np  # noqa: E402
+from fuzz_adapters import ADAPTER_DAMAGE, Adapters  # noqa: E402
+from fuzz_compute import THREADS, same  # noqa: E402
+from fuzz_damage import change_values, damage_bytes  # noqa: E402
 from models_here import a_model  # noqa: E402
 
 from runtime.cache import BITS  # noqa: E402
 from runtime.file import MAGIC, PREAMBLE, VERSION, CiderFileError, read  # noqa: E402
 from runtime.model import Model  # noqa: E402
-from tokenizer.overlap import Scored  # noqa: E402
-
-VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 15, 16, 31, 64, 2**31, 2**32, 2**48, 2**63, 2**64, 10**40,
-    -(2**63), 0.0, 1e308, -1e-320, "", "q", "layers.0.q", "palette4", "int8", [], {}, [[]],
-    [16, 96], "0" * 64,
-)  # fmt: skip
 
 
 def split(content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -56,44 +52,10 @@ def join(header: Any, sections: bytes) -> bytes:
     return (first + content).ljust(start, b"\0") + sections
 
 
-def damage_bytes(content: bytes, chance: random.Random) -> bytes:
-    """Change, cut, lengthen or repeat bytes anywhere."""
-    changed = bytearray(content)
-    for _ in range(chance.choice((1, 1, 2, 8, 64))):
-        place = chance.randrange(chance.choice((64, 4096, len(changed))))
-        changed[min(place, len(changed) - 1)] = chance.randrange(256)
-    kind = chance.randrange(6)
-    if kind == 0:
-        return bytes(changed[: chance.randrange(len(changed))])
-    if kind == 1:
-        return bytes(changed) + chance.randbytes(chance.randrange(1, 200))
-    return bytes(changed)
-
-
 def damage_header(content: bytes, chance: random.Random) -> bytes:
     """Change, remove, add or exchange values in the header."""
     header, sections = split(content)
-    for _ in range(chance.choice((1, 1, 2, 4))):
-        at: Any = header
-        while True:
-            keys = list(at) if isinstance(at, dict) else list(range(len(at)))
-            if not keys:
-                break
-            key = chance.choice(keys)
-            if isinstance(at[key], dict | list) and at[key] and chance.random() < 0.85:
-                at = at[key]
-                continue
-            kind = chance.randrange(4)
-            if kind == 0:
-                del at[key]
-            elif kind == 1 and isinstance(at[key], int) and not isinstance(at[key], bool):
-                at[key] += chance.choice((-64, -16, -1, 1, 16, 32, 64))
-            elif kind == 2:
-                other = chance.choice(keys)
-                at[key], at[other] = at[other], at[key]
-            else:
-                at[key] = chance.choice(VALUES)
-            break
+    change_values(header, chance)
     return join(header, sections)
 
 
@@ -112,7 +74,15 @@ def damage_sections(content: bytes, chance: random.Random) -> bytes:
     return join(header, bytes(changed))
 
 
-DAMAGE = (damage_bytes, damage_header, damage_sections)
+MODEL_DAMAGE = (damage_bytes, damage_header, damage_sections)
+
+
+def write_model(folder: Path, kind: int, content: bytes, chance: random.Random) -> Path:
+    """Write a damaged model; its path."""
+    path = folder / "tried.cider"
+    path.unlink(missing_ok=True)  # what is mapped still must not change
+    path.write_bytes(MODEL_DAMAGE[kind](content, chance))
+    return path
 
 
 def attempt(path: Path) -> str:
@@ -121,29 +91,11 @@ def attempt(path: Path) -> str:
         contents = read(str(path))
     except CiderFileError:
         return "refused"
-    outcomes = {_compute(Model(contents, threads=1, context=64, cache_bits=bits)) for bits in BITS}
+    outcomes = {
+        same([Model(contents, threads=n, context=64, cache_bits=bits) for n in THREADS])
+        for bits in BITS
+    }
     return "overflowed" if "overflowed" in outcomes else "ran"
-
-
-def _compute(model: Model) -> str:
-    """All that a model can be asked for; numbers that are not finite must be told."""
-    ids = [number % model.shape.vocabulary for number in (70, 1999, 3, 512)]
-    ran = "ran"
-    for compute in (
-        lambda: model.logits(ids),
-        lambda: model.score_ids([ids], window=4),
-        lambda: model.embeddings(["The tide"]),
-        lambda: model.complete(["The tide", "is"], tokens=4, stop=["e", "high"]),
-    ):
-        try:
-            numbers = compute()
-        except CiderFileError:
-            ran = "overflowed"
-            continue
-        arrays = [own.nats if isinstance(own, Scored) else own for own in numbers]
-        if any(isinstance(own, np.ndarray) and not np.isfinite(own).all() for own in arrays):
-            raise ArithmeticError("numbers that are not finite")
-    return ran
 
 
 def main() -> int:
@@ -153,26 +105,30 @@ def main() -> int:
     parser.add_argument("--keep", default="", metavar="FOLDER", help="for what is found")
     arguments = parser.parse_args()
     content = Path(a_model()).read_bytes()
+    kinds = [damage.__name__ for damage in (*MODEL_DAMAGE, *ADAPTER_DAMAGE)]
     counts: dict[str, int] = {}
     finds, number = 0, 0
     end = time.monotonic() + arguments.minutes * 60
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments.keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        adapters = Adapters(folder)
         while time.monotonic() < end:
             chance = random.Random(arguments.seed * 1_000_000_007 + number)
-            damage = DAMAGE[number % len(DAMAGE)]
-            path = folder / "tried.cider"
-            path.unlink(missing_ok=True)  # what is mapped still must not change
-            path.write_bytes(damage(content, chance))
+            kind = number % len(kinds)
             try:
-                outcome = attempt(path)
+                if kind < len(MODEL_DAMAGE):
+                    path = write_model(folder, kind, content, chance)
+                    outcome = attempt(path)
+                else:
+                    path = adapters.write(kind - len(MODEL_DAMAGE), chance)
+                    outcome = adapters.attempt(path)
             except Exception as error:
                 finds += 1
                 outcome = f"FOUND {type(error).__name__}"
-                path.rename(folder / f"found-{arguments.seed}-{number}.cider")
-                print(f"{damage.__name__} {number}: {type(error).__name__}: {error}")
-            key = f"{damage.__name__}: {outcome}"
+                path.rename(folder / f"found-{arguments.seed}-{number}{path.suffix}")
+                print(f"{kinds[kind]} {number}: {type(error).__name__}: {error}")
+            key = f"{kinds[kind]}: {outcome}"
             counts[key] = counts.get(key, 0) + 1
             number += 1
     for key in sorted(counts):

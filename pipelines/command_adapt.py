@@ -17,7 +17,7 @@ from pipelines.inputs_error import InputError
 from pipelines.own_adapters import ADAPTED, base_of
 from pipelines.target import check_apart, check_own, is_report, is_same
 from pipelines.with_trainer import with_trainer
-from runtime.adapter_files import AdapterError
+from runtime.adapter_config import AdapterError
 from runtime.file import Contents, read
 from runtime.model import CONTEXT
 

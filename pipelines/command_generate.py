@@ -52,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     parser.add_argument(
         "--repetition-penalty", type=float, default=1.0, metavar="X",
-        help="divide logits of tokens that the text holds already (default: 1, none)",
+        help="divide logits of tokens that the text holds already, 0.01 to 100 (default: 1, none)",
     )  # fmt: skip
     parser.add_argument("--stop", metavar="TEXT", action="append", default=[],
                         help="end where this text comes; may be repeated")  # fmt: skip

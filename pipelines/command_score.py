@@ -18,7 +18,8 @@ from tqdm import tqdm
 from pipelines import files
 from pipelines.inputs_error import InputError
 from pipelines.target import check_apart, check_folder, check_own
-from runtime.adapter_files import CONFIG, WEIGHTS
+from runtime.adapter_config import CONFIG
+from runtime.adapter_files import WEIGHTS
 from runtime.bits import Measured, Part, cut, measure
 from runtime.build import NoLibrary
 from runtime.file import CiderFileError

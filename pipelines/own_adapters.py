@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from runtime.adapter_files import BASE, CONFIG, WEIGHTS, AdapterError, read_config
+from runtime.adapter_config import BASE, CONFIG, AdapterError
+from runtime.adapter_files import WEIGHTS, read_config
 
 RECOVERED = "cidermill_recovery_tokens"
 ADAPTED = "cidermill_adapted"

@@ -17,7 +17,8 @@ from typing import Any, BinaryIO, TextIO
 
 from pipelines.amounts import parse_count
 from pipelines.inputs_error import InputError
-from runtime.adapter_files import CONFIG, AdapterError, check_base
+from runtime.adapter_config import CONFIG, AdapterError
+from runtime.adapter_files import check_base
 from runtime.adapter_store import AdapterStore, StoreError, compare
 from runtime.model import Model
 from runtime.sampling import Sampling
@@ -172,12 +173,12 @@ def _check_writable(where: str, name: str, value: Any) -> None:
 
 
 def find_adapters(folder: str) -> dict[str, str]:
-    """Folders of adapters in a folder, by name."""
+    """Folders of adapters in a folder, by name; hidden ones, as a writer's, are not among them."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror or error}") from None
-    found = {name: os.path.join(folder, name) for name in names}
+    found = {name: os.path.join(folder, name) for name in names if not name.startswith(".")}
     found = {name: own for name, own in found.items() if os.path.isfile(os.path.join(own, CONFIG))}
     if not found:
         raise InputError(f"{folder} has no folder with an {CONFIG}")

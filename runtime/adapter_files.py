@@ -10,29 +10,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.adapter_config import (
+    BASE,
+    CONFIG,
+    MAX_CONFIG_BYTES,
+    AdapterError,
+    check_fields,
+    check_modules,
+    parse_config,
+    scale_of,
+)  # fmt: skip
+from runtime.safe_folder import open_together, set_aside, write_folder
 from runtime.tensors import TensorFileError, decode, encode
 from tokenizer.shown import shown
 
 WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-BASE = "cidermill_base_sha256"
-"""The field of the configuration that names the quantized base."""
-
 MAX_BYTES = 1 << 32
-MAX_CONFIG_BYTES = 1 << 20
 MAX_RANK = 512
-MAX_ALPHA = 1e6
 
 MODULES = {
     "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj",
@@ -47,10 +51,6 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 Floats = NDArray[np.float32]
 Factors = Mapping[str, tuple[Floats, Floats]]
 """By the name of a weight, such as ``layers.0.q``: A (rank, in) and B (out, rank)."""
-
-
-class AdapterError(ValueError):
-    """A folder that holds no adapter for this model; the message names the file and the fault."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,17 @@ def write_adapter(
 ) -> None:  # fmt: skip
     """Write an adapter in 16 bits, whole or not at all; an earlier one of the folder is replaced.
 
+    Others may write or read it meanwhile: the last writer's stays, and readers get one or another.
+
     Args:
       factors: all of one rank.
       base: SHA-256 of the quantized model.
       alpha: the scale times the rank; without, the rank, so that the scale is 1.
-      facts: what else the configuration shall tell.
+      facts: what else the configuration shall tell, by names that begin with ``cidermill_``.
 
     Raises:
-      AdapterError: factors that do not fit each other, are no known map's, or leave f16's range.
+      AdapterError: factors that do not fit each other, are no known map's, or leave f16's range;
+        an alpha or facts that ``read_adapter`` would refuse.
     """
     if not _DIGEST.fullmatch(base):
         raise AdapterError(f"a base of digest {base!r}; it must be a SHA-256 in hex")
@@ -101,13 +104,25 @@ def write_adapter(
             if not np.isfinite(half).all():
                 raise AdapterError(f"{name}: factors that are not finite in 16 bits")
             arrays[_key(name, letter)] = half
-    config = {
+    config = {**(facts or {}), **_plain_config(factors, rank, base), "lora_alpha": rank}
+    config["base_model_name_or_path"] = base_name
+    if alpha is not None:
+        config["lora_alpha"] = alpha
+    check_fields(folder, config)
+    scale_of(folder, config, rank)
+    content = json.dumps(config, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_folder(
+        folder, {WEIGHTS: encode(arrays, {"format": "pt"}), CONFIG: content.encode("utf-8")}
+    )
+
+
+def _plain_config(factors: Factors, rank: int, base: str) -> dict[str, Any]:
+    """PEFT's fields for an adapter with nothing but factors."""
+    return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_name,
         "revision": None,
         "r": rank,
-        "lora_alpha": rank if alpha is None else alpha,
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": sorted({MODULES[name.rpartition(".")[2]].partition(".")[2]
@@ -123,26 +138,7 @@ def write_adapter(
         "use_rslora": False,
         "use_dora": False,
         BASE: base,
-        **(facts or {}),
     }  # fmt: skip
-    # No other process has these names, and no one else's folder.
-    own = f"{folder.rstrip('/')}.{os.getpid()}"
-    temporary, earlier = f"{own}.writing", f"{own}.earlier"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        os.makedirs(temporary)
-        with open(os.path.join(temporary, WEIGHTS), "wb") as out:
-            out.write(encode(arrays, {"format": "pt"}))
-        with open(os.path.join(temporary, CONFIG), "w", encoding="utf-8") as handle:
-            json.dump(config, handle, indent=1, sort_keys=True, allow_nan=False)
-            handle.write("\n")
-        shutil.rmtree(earlier, ignore_errors=True)
-        if os.path.isdir(folder):
-            os.rename(folder, earlier)
-        os.rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def read_adapter(
@@ -158,9 +154,10 @@ def read_adapter(
       AdapterError: there is none, it is damaged, of a kind that the runtime does not compute, or
         was trained on another base.
     """
-    config = _config_for(folder, base)
     path = os.path.join(folder, WEIGHTS)
-    content = _content(path, MAX_BYTES)
+    with _opened(folder, CONFIG, WEIGHTS) as (handle, weights):
+        config = _config_for(folder, handle, base)
+        content = _content(path, weights, MAX_BYTES)
     try:
         tensors = decode(content)
     except TensorFileError as error:
@@ -169,12 +166,10 @@ def read_adapter(
     rank = _rank(path, factors)
     if matrices is not None:
         _check(path, factors, matrices)
-    if config.get("r") != rank:
-        raise AdapterError(f"{path} is of rank {rank}, and {CONFIG} says {shown(config.get('r'))}")
-    divisor = math.sqrt(rank) if config.get("use_rslora") is True else rank
-    return Adapter(
-        factors, _alpha(folder, config) / divisor, base, hashlib.sha256(content).hexdigest()
-    )
+    told = os.path.join(folder, CONFIG)
+    scale = scale_of(told, config, rank)
+    check_modules(told, config, map(_module, factors))
+    return Adapter(factors, scale, base, hashlib.sha256(content).hexdigest())
 
 
 def read_config(folder: str) -> dict[str, Any]:
@@ -183,7 +178,9 @@ def read_config(folder: str) -> dict[str, Any]:
     Raises:
       AdapterError: it is not there, damaged, or of a kind that the runtime does not compute.
     """
-    return _config(os.path.join(folder, CONFIG))
+    path = os.path.join(folder, CONFIG)
+    with _opened(folder, CONFIG) as (handle,):
+        return parse_config(path, _content(path, handle, MAX_CONFIG_BYTES))
 
 
 def check_base(folder: str, base: str) -> None:
@@ -193,11 +190,31 @@ def check_base(folder: str, base: str) -> None:
       AdapterError: it is not there, damaged, of a kind that the runtime does not compute, or of
         another base.
     """
-    _config_for(folder, base)
+    with _opened(folder, CONFIG) as (handle,):
+        _config_for(folder, handle, base)
 
 
-def _config_for(folder: str, base: str) -> dict[str, Any]:
-    config = read_config(folder)
+@contextmanager
+def _opened(folder: str, *names: str) -> Iterator[list[BinaryIO]]:
+    """Files of one adapter, also while another takes its place."""
+    try:
+        with open_together(folder, names) as files:
+            yield files
+    except OSError as error:
+        earlier = None if os.path.lexists(folder) else set_aside(folder)
+        if earlier is not None:
+            raise AdapterError(
+                f"{folder} is not there: a run was killed when it was to replace it; the earlier "
+                f"adapter is {earlier}; rename it to {folder}"
+            ) from None
+        raise AdapterError(
+            f"{error.filename or folder} cannot be read: {error.strerror or error}"
+        ) from None
+
+
+def _config_for(folder: str, handle: BinaryIO, base: str) -> dict[str, Any]:
+    path = os.path.join(folder, CONFIG)
+    config = parse_config(path, _content(path, handle, MAX_CONFIG_BYTES))
     own: Any = config.get(BASE)
     if own != base:
         told = "names no quantized base"
@@ -214,7 +231,13 @@ def _key(name: str, letter: str) -> str:
     layer, _, own = name.rpartition(".")
     if own not in MODULES or not re.fullmatch(r"layers\.\d+", layer):
         raise AdapterError(f"an adapter on {name}, which is no linear map of a layer")
-    return f"base_model.model.model.{layer}.{MODULES[own]}.lora_{letter}.weight"
+    return f"base_model.model.{_module(name)}.lora_{letter}.weight"
+
+
+def _module(name: str) -> str:
+    """What Qwen3 calls the module of a weight."""
+    layer, _, own = name.rpartition(".")
+    return f"model.{layer}.{MODULES[own]}"
 
 
 def _rank(where: str, factors: Factors) -> int:
@@ -234,48 +257,11 @@ def _rank(where: str, factors: Factors) -> int:
     return ranks.pop()
 
 
-def _content(path: str, most: int) -> bytes:
-    try:
-        with open(path, "rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
-            if size > most:
-                raise AdapterError(f"{path} has more than {most} bytes")
-            return handle.read(size)
-    except OSError as error:
-        raise AdapterError(f"{path} cannot be read: {error.strerror or error}") from None
-
-
-def _config(path: str) -> dict[str, Any]:
-    try:
-        found = json.loads(_content(path, MAX_CONFIG_BYTES).decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, AdapterError):
-            raise
-        raise AdapterError(f"{path} is damaged: it is no JSON") from None
-    if not isinstance(found, dict) or found.get("peft_type") != "LORA":
-        raise AdapterError(f"{path} is not the configuration of a LoRA adapter")
-    # What would change the result if it were passed over.
-    for field in ("use_dora", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern"):
-        if found.get(field):
-            raise AdapterError(f"{path}: {field} is {shown(found[field])}, which is not supported")
-    if found.get("bias", "none") != "none":
-        raise AdapterError(f"{path}: bias is {shown(found['bias'])}; the models have none")
-    return found
-
-
-def _alpha(folder: str, config: Mapping[str, Any]) -> float:
-    alpha = config.get("lora_alpha")
-    # Compared with bounds: JSON's whole numbers may be too great for a float.
-    if (
-        isinstance(alpha, bool)
-        or not isinstance(alpha, int | float)
-        or not -MAX_ALPHA <= alpha <= MAX_ALPHA
-    ):
-        raise AdapterError(
-            f"{folder}: lora_alpha is {shown(alpha)}; it must be a number from -{MAX_ALPHA:g} to "
-            f"{MAX_ALPHA:g}"
-        )
-    return float(alpha)
+def _content(path: str, handle: BinaryIO, most: int) -> bytes:
+    size = os.fstat(handle.fileno()).st_size
+    if size > most:
+        raise AdapterError(f"{path} has more than {most} bytes")
+    return handle.read(size)
 
 
 def _factors(path: str, tensors: Mapping[str, Floats]) -> dict[str, tuple[Floats, Floats]]:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from runtime.adapter_files import AdapterError, read_adapter
+from runtime.adapter_config import AdapterError
+from runtime.adapter_files import read_adapter
 from runtime.adapters import LoadedAdapter, load_adapter
 from runtime.lock import Lock
 from runtime.shape import Shape, matrices

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.adapter_files import Adapter, AdapterError
+from runtime.adapter_config import AdapterError
+from runtime.adapter_files import Adapter
 from runtime.layout import ALIGNMENT, Packed, pack
 from runtime.palette import RowInt8
 from runtime.shape import ROWS, Shape, matrices

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from runtime.layout import ALIGNMENT, Packed, pack, padded, sizes
 from runtime.palette import Palette, RowInt8
+from runtime.safe_folder import sync_folder
 from runtime.shape import Shape, ShapeError, matrices, vectors
 from tokenizer.model import MAX_FILE_BYTES, Tokenizer
 from tokenizer.model_proto import ModelFileError
@@ -111,16 +112,7 @@ def write(
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
-    _sync_folder(os.path.dirname(os.path.abspath(path)))
-
-
-def _sync_folder(folder: str) -> None:
-    """A rename is safe from a crash when its folder is on the disk as well."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(os.path.dirname(os.path.abspath(path)))
 
 
 def _plan(

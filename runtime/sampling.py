@@ -18,6 +18,10 @@ FIRST_TEXT = FIXED - 256 - len(WHITESPACE)
 """Ids below are no text: of them only the end of a document may be drawn."""
 
 MAX_TOKENS = 1 << 20
+MAX_PENALTY = 100.0
+"""Beyond this, or below one over it, nothing of a logit is left, or nothing else matters."""
+FAR = 1e300
+"""Scores are held within this, so that differences of two are finite."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Sampling:
       top_p: only the likeliest that together reach this share; 1 for all.
       min_p: only those at least this share of the likeliest's probability; 0 for all.
       repetition_penalty: what logits of tokens are divided by (if above 0, else multiplied) that
-        the text holds already; 1 for none.
+        the text holds already, from 0.01 to 100; 1 for none.
       seed: of what is drawn. Each text of a batch has a stream of its own.
 
     Raises:
@@ -50,7 +54,8 @@ class Sampling:
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
         _check("min_p", self.min_p, 0 <= self.min_p <= 1, "from 0 to 1")
         penalty = self.repetition_penalty
-        _check("repetition_penalty", penalty, 0 < penalty <= 100, "above 0 and at most 100")
+        good = 1 / MAX_PENALTY <= penalty <= MAX_PENALTY
+        _check("repetition_penalty", penalty, good, "from 0.01 to 100")
         _check("seed", self.seed, self.seed >= 0, "at least 0")
 
     def stream(self, number: int) -> np.random.Generator:
@@ -72,8 +77,13 @@ def choose(
     Args:
       logits: (vocabulary,).
       seen: ids that the text holds already, for the penalty.
+
+    Raises:
+      ValueError: a logit is not a number.
     """
-    scores = logits.astype(np.float64)
+    scores = np.clip(logits.astype(np.float64), -FAR, FAR)
+    if np.isnan(scores).any():
+        raise ValueError("logits that are not numbers; there is no next token")
     if how.repetition_penalty != 1:
         found = scores[seen]
         scores[seen] = np.where(
@@ -103,7 +113,8 @@ def candidates(
     ids = ids[np.argsort(-scores[ids], kind="stable")]
     if how.top_k:
         ids = ids[: how.top_k]
-    weights = np.exp((scores[ids] - scores[ids[0]]) / how.temperature)
+    with np.errstate(over="ignore"):  # far behind at a low temperature: the weight is 0
+        weights = np.exp((scores[ids] - scores[ids[0]]) / how.temperature)
     if how.top_p < 1:
         sums = np.cumsum(weights)
         kept = int(np.searchsorted(sums, how.top_p * sums[-1])) + 1

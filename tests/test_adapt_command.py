@@ -159,7 +159,7 @@ def test_what_it_starts_from_can_be_named_or_left_out(begun, capsys):
     before = digests(begun / "m.recovery")
     for options, message in (
         (("--rank", 4), "--rank is 4, and .*m.recovery is of rank 8"),
-        (("--from", begun / "nothing"), "nothing/adapter_config.json cannot be read"),
+        (("--from", begun / "nothing"), "/nothing cannot be read"),
         (("--from", begun / "nothing"), "another with --from, or --from none to begin from noth"),
         (("--to", begun / "m.recovery"), "m.recovery is what `quantize` writes beside the model"),
         (("--to", begun / "m.recovery", "--from", "none"), "m.recovery is what `quantize` writes"),

@@ -10,8 +10,15 @@ import pytest
 from conftest import digests
 from safetensors.numpy import load_file, save_file
 
-from runtime import adapter_files
-from runtime.adapter_files import CONFIG, WEIGHTS, AdapterError, read_adapter, write_adapter
+from runtime import safe_folder
+from runtime.adapter_files import (
+    CONFIG,
+    WEIGHTS,
+    AdapterError,
+    check_base,
+    read_adapter,
+    write_adapter,
+)  # fmt: skip
 
 BASE = "ab" * 32
 MATRICES = {"layers.0.q": (32, 48), "layers.0.down": (48, 64), "layers.11.v": (16, 48)}
@@ -46,26 +53,6 @@ def test_what_was_written_is_read(folder, tmp_path):
     assert digests(tmp_path / "b") == digests(folder)
 
 
-def test_two_processes_and_what_lies_beside_do_not_get_in_the_way(folder, monkeypatch):
-    kept = [folder.with_name(f"a.{what}") for what in ("writing", "earlier")]
-    for path in kept:
-        path.mkdir()
-    encode, waiting = adapter_files.encode, [folder]
-
-    def meanwhile(*given):
-        if waiting:
-            waiting.pop()
-            with monkeypatch.context() as other:
-                other.setattr(adapter_files.os, "getpid", lambda: -1)
-                write_adapter(str(folder), factors(2), BASE)
-        return encode(*given)
-
-    monkeypatch.setattr(adapter_files, "encode", meanwhile)
-    write_adapter(str(folder), factors(3), BASE)
-    assert read_adapter(str(folder), BASE).factors["layers.0.q"][0].shape[0] == 3
-    assert sorted(folder.parent.iterdir()) == sorted([folder, *kept])
-
-
 def test_the_files_are_those_of_peft(folder):
     config = json.loads((folder / CONFIG).read_text())
     assert config["peft_type"] == "LORA"
@@ -97,23 +84,24 @@ def test_a_rank_stabilised_adapter_has_its_own_scale(folder):
     assert read_adapter(str(folder), BASE).scale == 4.0
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"peft_type": "IA3"}, "not the configuration of a LoRA"),
-        ({"use_dora": True}, "use_dora is True"),
-        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
-        ({"bias": "all"}, "bias is 'all'"),
-        ({"r": 5}, "is of rank 4, and adapter_config.json says 5"),
-        ({"lora_alpha": "8"}, "lora_alpha is '8'"),
-        ({"lora_alpha": float("inf")}, "lora_alpha is inf"),
-        ({"lora_alpha": 10**400}, r"lora_alpha is 10+\.\.\.; it must be a number from -1e\+06"),
-    ],
-)
-def test_a_configuration_that_means_something_else_is_refused(folder, fields, message):
-    change(folder, **fields)
-    with pytest.raises(AdapterError, match=message):
+def test_what_the_configuration_leaves_out_has_no_factors(folder):
+    change(folder, exclude_modules=["down_proj"])
+    with pytest.raises(AdapterError, match=r"exclude_modules has model\.layers\.0\.mlp\.down_proj"):
         read_adapter(str(folder), BASE)
+    change(folder, exclude_modules=None, r=5)
+    with pytest.raises(AdapterError, match="says that r is 5, and the factors are of 4"):
+        read_adapter(str(folder), BASE)
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path):
+    for options, message in [
+        ({"alpha": 1e7}, r"lora_alpha is 10000000\.0"),
+        ({"alpha": float("nan")}, "lora_alpha is nan"),
+        ({"facts": {"epochs": 2}}, "'epochs' is 2; a field that is not known"),
+    ]:
+        with pytest.raises(AdapterError, match=message):
+            write_adapter(str(tmp_path / "a"), factors(), BASE, **options)
+    assert not list(tmp_path.iterdir())
 
 
 def rewrite(folder: Path, **changes: np.ndarray | None) -> None:
@@ -196,7 +184,7 @@ def test_what_cannot_be_written(tmp_path, found, base, message):
 
 def test_an_adapter_is_replaced_by_a_whole_one_or_not_at_all(folder, monkeypatch):
     before = digests(folder)
-    monkeypatch.setattr(adapter_files.json, "dump", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(safe_folder, "_put", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_adapter(str(folder), factors(8), BASE)
     assert digests(folder) == before
@@ -204,3 +192,14 @@ def test_an_adapter_is_replaced_by_a_whole_one_or_not_at_all(folder, monkeypatch
     write_adapter(str(folder), factors(8), BASE)
     assert len(read_adapter(str(folder), BASE).factors["layers.0.q"][0]) == 8
     assert [path.name for path in folder.parent.iterdir()] == ["a"]
+
+
+def test_one_that_a_killed_run_set_aside_is_named(folder):
+    folder.rename(folder.parent / ".a.17.0.earlier")
+    for read in (read_adapter, check_base):
+        with pytest.raises(
+            AdapterError, match=r"was killed .* is .*/\.a\.17\.0\.earlier; rename it"
+        ):
+            read(str(folder), BASE)
+    with pytest.raises(AdapterError, match="/b cannot be read: No such file"):
+        read_adapter(str(folder.parent / "b"), BASE)

@@ -42,6 +42,8 @@ def folder(tmp_path_factory) -> Path:
         own = drawn(seed)
         write_adapter(str(found / "adapters" / name), own.factors, own.base, alpha=20)
     (found / "adapters" / "README").write_text("no adapter")
+    own = drawn(0)  # of a writer that was killed
+    write_adapter(str(found / "adapters" / ".a.17.0.writing"), own.factors, own.base)
     (found / "requests.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
     return found
 

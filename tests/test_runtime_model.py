@@ -175,6 +175,9 @@ def test_options_out_of_bounds_are_refused_before_anything_is_said():
         ("a top_k of -1", lambda: Sampling(top_k=-1)),
         ("a min_p of 2", lambda: Sampling(min_p=2)),
         ("a repetition_penalty of nan", lambda: Sampling(repetition_penalty=float("nan"))),
+        ("a repetition_penalty of 1e-310; it must be from 0.01 to 100",
+         lambda: Sampling(repetition_penalty=1e-310)),
+        ("a repetition_penalty of 101", lambda: Sampling(repetition_penalty=101)),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=says):
             call()
@@ -228,6 +231,31 @@ def test_the_penalty_makes_what_was_said_less_likely():
     assert choose(scores, seen, how, how.stream(0)) == FIRST_TEXT + 1
     scores[-3:] = [-4, -7, -3]
     assert choose(scores, seen, how, how.stream(0)) == FIRST_TEXT + 2
+
+
+@given(
+    logits=st.lists(
+        st.sampled_from([-np.inf, np.inf, -3e38, 3e38, -1e-40, 0, 1, 5]), min_size=4, max_size=9
+    ),
+    penalty=st.sampled_from([0.01, 1, 100]),
+    temperature=st.sampled_from([5e-324, 1e-310, 0.8, 100]),
+    bounds=st.sampled_from([{}, {"top_k": 2}, {"min_p": 1.0}, {"top_p": 0.01}]),
+)
+def test_logits_of_any_size_leave_a_token_to_draw(logits, penalty, temperature, bounds):
+    scores = np.full(FIRST_TEXT + len(logits), -np.inf, np.float32)
+    scores[FIRST_TEXT:] = logits
+    seen = np.array([FIRST_TEXT, FIRST_TEXT + 2])
+    for how in (
+        Sampling(temperature=temperature, repetition_penalty=penalty, **bounds),
+        Sampling(temperature=0, repetition_penalty=penalty),
+    ):
+        drawn = choose(scores, seen, how, how.stream(0))
+        assert drawn == EOS_ID or FIRST_TEXT <= drawn < len(scores)
+        if penalty == 1 and how.temperature < 1e-300:
+            assert scores[drawn] == max(logits)
+    scores[FIRST_TEXT] = np.nan
+    with pytest.raises(ValueError, match="not numbers"):
+        choose(scores, seen, how, how.stream(0))
 
 
 @given(text=st.text(max_size=30), stops=st.lists(st.text(min_size=1, max_size=3), max_size=2))
