@@ -107,6 +107,7 @@ def draw(path: str, found: dict[str, dict[int, dict[float, float]]]) -> None:
                       label=f"width {width}")  # fmt: skip
             axes.axvline(vertex(losses), color=colour, linestyle=":", linewidth=1)
         axes.set_xscale("log", base=2)
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
         axes.set_title(kind)
         axes.set_xlabel("peak learning rate")
         axes.grid(alpha=0.25)

@@ -3,6 +3,7 @@ same as a table."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from pipelines import files
 from pipelines.picture import picture
 
+RUNTIME = "in the runtime"
+"""What the names of variants end in that the runtime computed."""
 FORMAT = "cidermill-quantize"
 VERSION = 1
 """Of a quantized model's file."""
@@ -59,7 +62,10 @@ class Report:
     def lines(self) -> list[str]:
         """Layers, then variants, as tables for people."""
         times = self.measured.get("milliseconds", {})
-        return [*layer_lines(self.matrices, times), "", *variant_lines(self.variants)]
+        return [
+            *layer_lines(self.matrices, times), "", *variant_lines(self.variants),
+            *worse_lines(self.variants),
+        ]  # fmt: skip
 
 
 def write_report(base: str, report: Report) -> None:
@@ -129,6 +135,17 @@ def variant_lines(variants: Sequence[Variant]) -> list[str]:
             line += f"{own.perplexity:>12.4f}{change:>+10.2%}{own.bits_per_byte:>11.4f}"
         found.append(line)
     return found
+
+
+def worse_lines(variants: Sequence[Variant]) -> list[str]:
+    """A line for each step of training that has made held-out documents less likely."""
+    steps = [own for own in variants[1:] if RUNTIME not in own.name and own.perplexity is not None]
+    return [
+        f"{after.name}: worse on these documents than {before.name}; train on more tokens, or on "
+        "none"
+        for before, after in itertools.pairwise(steps)
+        if (after.perplexity or 0.0) > (before.perplexity or 0.0)
+    ]
 
 
 def draw(path: str, report: Report) -> None:

@@ -21,7 +21,7 @@ from pipelines import quantizing
 from pipelines.beside import RECOVERY, REPORT, WORK, beside
 from pipelines.hold import hold
 from pipelines.own_adapters import RECOVERED, base_of
-from pipelines.quantize_report import Matrix, Report, Variant, write_report
+from pipelines.quantize_report import RUNTIME, Matrix, Report, Variant, write_report
 from pipelines.quantize_work import Made, Work
 from pipelines.quantizing import EMBEDDING, Arrays, Bar, Judge, Settings, Stream, Weights
 from pipelines.run import code_hash
@@ -101,7 +101,7 @@ class Run:
         self._add(stored, mean, size, lambda: quantizing.dequantized(model, tuned))
         judge = self._judge
         if judge is not None:
-            self._told("in the runtime", mean, size, lambda: judge.in_runtime(self.target))
+            self._told(RUNTIME, mean, size, lambda: judge.in_runtime(self.target))
         self._tell_matrices(contents, lost, tuned)
         if settings.recover_tokens:
             self._recover(tuned, contents.digest, mean, size)
@@ -180,7 +180,7 @@ class Run:
         if judge is not None:
             # What `--adapter` computes: factors and activations in 8 bits.
             self._told(
-                "recovered, in the runtime", mean, size + added,
+                f"recovered, {RUNTIME}", mean, size + added,
                 lambda: judge.in_runtime(self.target, folder),
             )  # fmt: skip
 

@@ -18,7 +18,7 @@ from training_here import TEXTS
 from pipelines import quantizing
 from pipelines.cli import main
 from pipelines.own_adapters import RECOVERED
-from pipelines.quantize_report import Matrix, layer_lines
+from pipelines.quantize_report import Matrix, Variant, layer_lines, worse_lines
 from runtime import native
 from runtime.adapter_files import BASE, CONFIG, AdapterError, read_adapter
 from runtime.file import read
@@ -108,6 +108,20 @@ def test_the_time_of_each_matrix_is_measured_and_told(quantized):
         assert own["embedding"] > own["layers.0.down"] >= 0
     assert min(times["numpy"].values()) > 0
     assert quantized.with_suffix(".quantize.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_training_that_made_it_worse_is_told():
+    def told(*perplexities):
+        names = ("float", "quantized", "tables tuned", "in the runtime", "recovered, rank 16")
+        pairs = zip(names, perplexities, strict=True)
+        return worse_lines([Variant(name, 3.5, 9, found, 1.0) for name, found in pairs])
+
+    assert told(9, 10, 9.5, 9.6, 9.5) == told(None, None, None, None, None) == []
+    # Neither the floats nor the runtime's own rounding is a step of training.
+    (line,) = told(9, 10, 9.5, 9.4, 9.6)
+    assert line.startswith("recovered, rank 16: worse on these documents than tables tuned;")
+    (line,) = told(9, 10, 10.1, 9, 9)
+    assert line.startswith("tables tuned: worse on these documents than quantized;")
 
 
 def test_a_table_has_a_line_for_each_layer():
