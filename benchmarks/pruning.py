@@ -158,6 +158,10 @@ def main() -> int:
     )  # fmt: skip
     small = preset("1m", tokenizer.vocab_size)
     budget = parse_count(arguments.parent_tokens, "--parent-tokens")
+    held = sum(bench.shards.windows().values()) * bench.shards.length
+    if held < max(budget, parse_count(arguments.tokens, "--tokens")):
+        # A run would end with its data, and be compared with one that had more.
+        sys.exit(f"the shards hold {held} tokens; give --tokens and --parent-tokens below that")
     parent = bench.train("parent", 0, widened(small), [stage_of(bench, "core", budget)])
     bench.judge("parent", 0, parent)
     labels = str(bench.folder / "labels")

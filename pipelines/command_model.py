@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from pipelines import files
 from pipelines.inputs_error import InputError
-from pipelines.target import check_apart
+from pipelines.target import check_apart, check_folder, check_own, is_report
 from pipelines.with_trainer import with_trainer
 
 LENGTH = 512
 FORMATS = ("hf", "gguf-f16", "gguf-q8_0", "gguf-lora")
 LABELS = "labels"
+EVALUATION = "cidermill-evaluation"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -111,13 +112,22 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.seed < 0:
         raise InputError(f"--seed is {arguments.seed}; it must be at least 0")
     if arguments.json:
+        check_folder(arguments.json, "--json")
         check_apart(arguments.json, arguments.validation, *arguments.tasks, option="--json")
+        check_own(
+            arguments.json, lambda path: is_report(path, EVALUATION), "report of `evaluate`",
+            "--json",
+        )  # fmt: skip
     model = load_model(arguments.model)
     stages = model.card.get("training", {}).get("stages", [])
     own = stages[-1]["length"] if stages else LENGTH
     length = own if arguments.sequence_length is None else arguments.sequence_length
     scorer = Scorer(model.params, model.shape, length)
-    content: dict[str, Any] = {"model": model.card["weights_sha256"]}
+    content: dict[str, Any] = {
+        "format": EVALUATION,
+        "version": 1,
+        "model": model.card["weights_sha256"],
+    }
     if arguments.validation:
         texts = held_out_texts(arguments.validation, model.tokenizer)
         if not texts:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from pipelines import files
 from pipelines.inputs_error import InputError
-from pipelines.target import check_apart, check_folder, check_own
+from pipelines.target import check_apart, check_folder, check_own, is_same
 from runtime.adapter_config import CONFIG
 from runtime.adapter_files import WEIGHTS
 from runtime.bits import Measured, Part, cut, measure
@@ -28,6 +28,7 @@ from tokenizer.texts import Row, TextFileError, read_rows, read_whole
 
 PLAIN = (".txt", ".txt.gz", ".txt.zst", ".md")
 NAMES = ("id", "url")
+MAX_ROW_BYTES = 1 << 26
 GROUP, GROUP_CHARACTERS = 64, 1 << 20
 """Documents that are scored at a time, and their characters; what is found does not hang on it."""
 
@@ -79,7 +80,7 @@ def perform(arguments: argparse.Namespace) -> int:
         raise InputError(f"--most-bytes is {arguments.most_bytes}; it must be at least 1")
     if arguments.window < 2:
         raise InputError(f"--window is {arguments.window}; it must be at least 2")
-    paths = _paths(arguments.inputs)
+    paths = _paths(arguments.inputs, arguments.to)
     if arguments.to is not None:
         _check_target(arguments, paths)
     try:
@@ -104,7 +105,20 @@ def _check_target(arguments: argparse.Namespace, paths: Sequence[str]) -> None:
         os.path.join(arguments.adapter, name) for name in (CONFIG, WEIGHTS)
     ]  # fmt: skip
     check_apart(arguments.to, arguments.model, *adapter, *paths)
-    check_own(arguments.to, os.path.isfile, "file")
+    check_own(arguments.to, _is_scores, "file of scores")
+
+
+def _is_scores(path: str) -> bool:
+    """Whether an earlier command wrote a file: its first line is a row of scores, if it has one."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as handle:
+        line = handle.readline(MAX_ROW_BYTES)
+    try:
+        row = json.loads(line) if line else {"bits_per_byte": None, "bytes": 0}
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and {"bits_per_byte", "bytes"} <= set(row)
 
 
 def _score(arguments: argparse.Namespace, model: Model, paths: Sequence[str], out: IO[str]) -> None:
@@ -136,8 +150,9 @@ def _part(part: Part) -> dict[str, Any]:
     return {"bits_per_byte": part.per_byte, "bytes": part.bytes}
 
 
-def _paths(patterns: Sequence[str]) -> list[str]:
-    """Files by name, glob or folder of a run, in the order they were named.
+def _paths(patterns: Sequence[str], target: str | None) -> list[str]:
+    """Files by name, glob or folder of a run, in the order they were named; of what a glob matches,
+    not the target, which may be there from before.
 
     Raises:
       InputError: one names no file.
@@ -148,7 +163,11 @@ def _paths(patterns: Sequence[str]) -> list[str]:
             names = _tables(pattern)
         else:
             names = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern))
-            names = [name for name in names if os.path.isfile(name)]
+            names = [
+                name for name in names
+                if os.path.isfile(name)
+                and (name == pattern or target is None or not is_same(name, target))
+            ]  # fmt: skip
         if not names:
             raise InputError(f"{pattern} matches no file")
         found.update(dict.fromkeys(names))

@@ -17,6 +17,7 @@ from pipelines.extras import need
 from pipelines.hold import Interrupted, hold
 from pipelines.inputs_error import InputError
 from pipelines.resources import cache_folder
+from pipelines.target import check_outside
 from tokenizer.shard_set import ShardError
 
 TOKENS = "10M"
@@ -163,6 +164,8 @@ def _train(arguments: argparse.Namespace) -> int:
     target = arguments.target or os.path.join(
         arguments.output, MODELS, arguments.name or recipe.name
     )
+    if arguments.start:
+        check_outside(arguments.start, target)
     with _held(target, arguments.process), _asked_to_stop() as stop:
         compute.start(cache_folder(), hosts)
         run = _Plan(arguments, recipe, target)
@@ -227,14 +230,15 @@ class _Plan:
         path = arguments.tokenizer or arguments.output
         self.tokenizer = load(path)
         shape = recipe.shape(self.tokenizer.vocab_size)
-        begun = None
+        begun, context = None, 0
         if arguments.start:
-            start = load_start(arguments.start)
+            start = load_start(arguments.start, None if arguments.restart else target)
             if start.tokenizer != self.tokenizer.sha256:
                 raise InputError(
                     f"{arguments.start} was trained with another tokenizer than {path}"
                 )
             shape, self.start, begun = start.shape, start.params, start.sha256
+            context = start.context
         check_shares(shape, [stage.keep for stage in recipe.stages if stage.keep is not None])
         self.layout = _layout(arguments)
         host, hosts = _share(self.layout, recipe)
@@ -262,6 +266,7 @@ class _Plan:
             tokenizer=self.tokenizer.sha256,
             compute=self._compute(arguments, shape, target),
             start=begun,
+            context=context,
             keep=arguments.keep,
         )
 
@@ -272,8 +277,8 @@ class _Plan:
     def _compute(self, arguments: argparse.Namespace, shape: Any, target: str) -> str:
         """bf16 where it was asked for and is faster here; what a run began with stays."""
         from trainer import checkpoint
+        from trainer.checkpoint import CHECKPOINTS
         from trainer.compute import bf16_ratio
-        from trainer.loop import CHECKPOINTS
 
         if arguments.compute == "f32":
             return "f32"
@@ -488,7 +493,8 @@ def _begin_anew(target: str, process: int) -> None:
     import jax
 
     from pipelines.training_report import PICTURE, REPORT
-    from trainer.loop import CHECKPOINTS, LOSSES, MODEL, VALIDATIONS
+    from trainer.checkpoint import CHECKPOINTS
+    from trainer.loop import LOSSES, MODEL, VALIDATIONS
 
     if process == 0:
         for name in (CHECKPOINTS, MODEL, LOSSES, VALIDATIONS, REPORT, PICTURE):

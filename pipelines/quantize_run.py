@@ -88,11 +88,13 @@ class Run:
         weights, lost = self._quantized()
         tuned = self._tuned(weights) if settings.tune_tokens else weights
         facts = self._facts()
+        replaced = os.path.exists(self.target)
         contents = quantizing.write_model(
             self.target, model, tuned,
             {"model": facts["model"], "data": facts["data"], "quantized": facts["settings"]},
         )  # fmt: skip
-        self._remove_stale(contents.digest)
+        if replaced:
+            self._remove_stale(contents.digest)
         size, mean = os.path.getsize(self.target), contents.bits_per_weight()
         if settings.tune_tokens:
             # A file of what is not tuned is as large, but for nothing.

@@ -1,6 +1,6 @@
 """Where a command writes, and what it must not replace there: what it reads, and what is another's.
 
-All of it is checked before anything is read.
+It is checked before anything is written.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ MAX_REPORT_BYTES = 64 << 20
 """A report holds a number for each step; what is larger is none."""
 
 
-def check_folder(target: str) -> None:
+def check_folder(target: str, option: str = "--to") -> None:
     """Raises ``InputError`` where the folder of a file to be written is not there."""
     above = os.path.dirname(os.path.abspath(target))
     if not os.path.isdir(above):
-        raise InputError(f"--to is {target}, and there is no folder {above}")
+        raise InputError(f"{option} is {target}, and there is no folder {above}")
 
 
 def check_apart(target: str, *read: str | None, option: str = "--to") -> None:
@@ -32,6 +32,15 @@ def check_apart(target: str, *read: str | None, option: str = "--to") -> None:
         if same or _holds(target, path):
             how = "" if path == target else f"{'is' if same else 'holds'} {path}, which "
             raise InputError(f"{target} {how}is read and would be lost; name another {option}")
+
+
+def check_outside(start: str, target: str) -> None:
+    """Raises ``InputError`` where a run would begin with what lies in its own folder."""
+    if is_same(start, target) or _holds(target, start):
+        raise InputError(
+            f"--start {start} lies in the folder of the run, {target}; give the run another --name "
+            "or --target"
+        )
 
 
 def check_own(target: str, is_own: Callable[[str], bool], kind: str, option: str = "--to") -> None:

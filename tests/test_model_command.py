@@ -90,6 +90,12 @@ def test_results_do_not_replace_what_is_read(trained_run, tmp_path, capsys):
     words = ["evaluate", str(trained_run), "--tasks", str(tasks), "--json", str(tasks)]
     fails(capsys, words, "is read and would be lost; name another --json")
     assert tasks.read_bytes() == before
+    card = trained_run / "model" / "model.json"
+    words = ["evaluate", str(trained_run), "--prompt", "The", "--prompt-tokens", "1", "--json"]
+    fails(capsys, [*words, str(card)], "is no report of `evaluate` and would be lost")
+    fails(capsys, [*words, str(tmp_path / "none" / "a")], "--json is ")
+    for _ in range(2):
+        assert main([*words, str(tmp_path / "found.json")]) == 0
 
 
 def test_a_file_of_texts_alone_can_be_judged_in_windows_of_any_length(

@@ -201,7 +201,10 @@ def test_an_adapter_of_the_model_that_was_replaced_goes_with_it(quantized, tmp_p
     assert sorted(os.listdir(tmp_path / "a")) == [
         "m.cider", "m.own", "m.quantize.json", "m.quantize.png"
     ]  # fmt: skip
-    # One that is for the very model, or that another made, stays.
+    # One that is for the very model, for one that was moved, or that another made, stays.
+    shutil.copytree(quantized.parent / "m.recovery", tmp_path / "a" / "n.recovery")
+    assert quantize(tmp_path / "a" / "n.cider", "--int8") == 0
+    assert (tmp_path / "a" / "n.recovery").is_dir()
     config = json.loads((tmp_path / "a" / "m.own" / CONFIG).read_text())
     fitting = {**config, BASE: read(str(target)).digest}
     foreign = {field: value for field, value in config.items() if field != RECOVERED}

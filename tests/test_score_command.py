@@ -134,7 +134,8 @@ def fragile(corpus, monkeypatch):
         ("m.cider", "m.cider is read and"),
         ("hard", "hard is m.cider, which is read"),
         ("m.recovery/adapter_config.json", "adapter_config.json is read and"),
-        ("pipe", "pipe is there, is no file and would be lost; name another --to"),
+        ("b.parquet", "b.parquet is there, is no file of scores and would be lost"),
+        ("pipe", "pipe is there, is no file of scores and would be lost; name another --to"),
         ("{}", "holds m.cider, which is read and would be lost"),
         ("no/out.jsonl", "and there is no folder"),
     ],
@@ -149,6 +150,17 @@ def test_what_is_read_is_not_written(fragile, capsys, monkeypatch, target, messa
     assert message in said
     assert said.count("\n") == 1
     assert {path: path.read_bytes() for path in fragile.iterdir() if path.is_file()} == before
+
+
+def test_a_glob_that_matches_the_target_leaves_it_out(fragile, capsys):
+    words = [f"{fragile}/*.jsonl", "--model", "m.cider", "--to", "scores.jsonl"]
+    assert score(*words) == 0
+    found = (fragile / "scores.jsonl").read_bytes()
+    assert score(*words) == 0
+    assert (fragile / "scores.jsonl").read_bytes() == found
+    # Named, it is what is to be read.
+    assert score("scores.jsonl", *words[1:]) == 2
+    assert "scores.jsonl is read and would be lost" in capsys.readouterr().err
 
 
 def test_two_runs_into_one_file_do_not_mix(corpus, monkeypatch):

@@ -201,16 +201,30 @@ def test_divergence_ends_with_one_line_and_a_report(packed_run, tmp_path, recipe
     assert train(packed_run, "-r", recipe(), "--target", str(tmp_path / "run")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     good, last = (tmp_path / "run" / "checkpoints" / f"step-0000000{n}" for n in (1, 2))
-    told = f"the last good checkpoint is {good}; the same run would diverge again: begin another"
-    assert error == f"cidermill: worse; {told} with --start {good} and a lower rate"
+    told = f"the last good checkpoint is {good}; the same run would diverge again: begin another, "
+    assert (
+        error == f"cidermill: worse; {told}of another --name, with --start {good} and a lower rate"
+    )
     assert last.is_dir()
     assert json.loads((tmp_path / "run" / "train.json").read_text())["steps"] == 2
     monkeypatch.undo()
     words = ["-r", recipe(), "--start", str(good), "--target", str(tmp_path / "next")]
+    for restart in ([], ["--restart"]):
+        assert train(packed_run, *words[:-1], str(tmp_path / "run"), *restart) == 2
+        assert "lies in the folder of the run" in capsys.readouterr().err
     assert train(packed_run, *words) == 0
     state = json.loads((good / "state.json").read_text())
-    started = load_model(str(tmp_path / "next")).card["training"]["start"]
-    assert started == state["files"]["params.safetensors"]
+    card = load_model(str(tmp_path / "next")).card
+    assert card["training"]["start"] == state["files"]["params.safetensors"]
+    assert card["context"] == 512
+    # It has begun, and does not need them any more; a run that has not, does.
+    shutil.rmtree(tmp_path / "run")
+    before = digests(tmp_path / "next")
+    assert train(packed_run, *words) == 0
+    assert digests(tmp_path / "next") == before
+    capsys.readouterr()
+    assert train(packed_run, *words[:-1], str(tmp_path / "third")) == 2
+    assert "holds no model" in capsys.readouterr().err
 
 
 # --- other data, other beginnings -----------------------------------------------------------------

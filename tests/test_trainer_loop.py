@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, digests
-from training_here import SHAPE, TEXTS, stage, training, write_text_shards
+from training_here import LENGTH, SHAPE, TEXTS, stage, training, write_text_shards
 
 from tokenizer.shard_set import ShardSet
 from trainer import checkpoint
@@ -27,6 +27,7 @@ from trainer.loop import Stopped, Tell
 from trainer.model_files import ModelError, load_model
 from trainer.optimizer import Optimizer
 from trainer.sharding import make_layout
+from trainer.starts import load_start
 from trainer.watch import Diverged, Watch
 
 
@@ -324,12 +325,20 @@ def test_data_that_ends_early_is_told(shards, tmp_path):
         (
             5,
             {"saves": 12},
-            r"step-00000003; the same run .* --start \S*step-00000003 and a lower rate$",
+            r"step-00000003; the same run .*, with --start \S*step-00000003 and a lower rate$",
         ),
-        (5, {}, r"step-00000003; the same run .* --start \S*step-00000003 and a lower rate$"),
-        (3, {}, "none; begin anew with a lower rate and --restart$"),
+        (5, {}, r"step-00000003; the same run .*, with --start \S*step-00000003 and a lower rate$"),
+        (
+            3,
+            {},
+            "none; the same run would diverge again: begin anew with a lower rate and --restart$",
+        ),
         # Only a checkpoint whose weights are not known to be good is left.
-        (5, {"saves": 12, "keep": 1}, "none; begin anew with a lower rate and --restart$"),
+        (
+            5,
+            {"saves": 12, "keep": 1},
+            "none; the same run would diverge again: begin anew with a lower rate and --restart$",
+        ),
     ],
 )
 def test_a_loss_that_is_no_number_names_the_last_checkpoint_that_is_known_to_be_good(
@@ -344,6 +353,33 @@ def test_a_loss_that_is_no_number_names_the_last_checkpoint_that_is_known_to_be_
     with pytest.raises(Diverged, match=rf"the loss of step {step} is nan.*checkpoint is \S*{good}"):
         training(tmp_path, shards, **options).run()
     assert len(losses(tmp_path).splitlines()) == step - 1
+
+
+def test_a_checkpoint_with_masks_is_no_beginning(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(Watch, "look", lambda self, step, *_: "worse" if step == 8 else None)
+    with pytest.raises(Diverged, match="within a stage that prunes; .* begin that stage anew"):
+        training(tmp_path, shards, (stage(keep=0.5),)).run()
+    (good, *_) = sorted((tmp_path / "checkpoints").iterdir())
+    with pytest.raises(CheckpointError, match="its masks are not learned"):
+        load_start(str(good))
+
+
+def test_stages_longer_than_any_window_are_judged_in_the_longest(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.loop.MAX_WINDOW", 16)
+    run = training(tmp_path, shards)
+    assert run.run() is not None
+    assert run._scorer.length == 16
+
+
+def test_the_context_is_that_of_all_the_training_before(shards, tmp_path):
+    training(tmp_path / "a", shards).run()
+    start = load_start(str(tmp_path / "a"))
+    assert start.context == LENGTH
+    run = training(tmp_path / "b", shards, start=start.params, context=4 * LENGTH)
+    run.run()
+    assert load_model(str(tmp_path / "b")).context == 4 * LENGTH
+    last = max((tmp_path / "b" / "checkpoints").iterdir())
+    assert load_start(str(last)).context == 4 * LENGTH
 
 
 def test_what_is_watched_is_what_is_trained(shards, tmp_path, monkeypatch):
@@ -365,7 +401,7 @@ def test_what_is_watched_is_what_is_trained(shards, tmp_path, monkeypatch):
 def test_weights_that_a_step_has_ruined_are_no_good_checkpoint(shards, tmp_path, monkeypatch):
     ruined = (stage(optimizer=Optimizer(rate=1e30), warmup=0),)
     with pytest.raises(
-        Diverged, match="the loss of step 2 .* is none; begin anew with a lower rate"
+        Diverged, match="the loss of step 2 .* is none; the same run .* anew with a lower rate"
     ):
         training(tmp_path / "ruined", shards, ruined, saves=12).run()
     # Gone on with, a run knows that it went on well from all checkpoints but the last.

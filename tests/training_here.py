@@ -98,6 +98,7 @@ def training(
         saves=options.pop("saves", 4),
         validations=options.pop("validations", 2),
         keep=options.pop("keep", 3),
+        context=options.pop("context", 0),
     )
     beside = options.pop("beside", None)
     return Training(

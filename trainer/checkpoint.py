@@ -26,6 +26,8 @@ Arrays = dict[str, NDArray[Any]]
 FORMAT = "cidermill-checkpoint"
 VERSION = 2
 STATE = "state.json"
+CHECKPOINTS = "checkpoints"
+"""The folder of a run that holds its checkpoints."""
 SEAL = "sha256"
 READ_BYTES = 1 << 20
 _NAME = re.compile(r"step-(\d{8,})$")
@@ -93,6 +95,21 @@ def load(path: str) -> tuple[dict[str, Arrays], dict[str, Any]]:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{place} cannot be read: {error}") from None
     return arrays, state
+
+
+def holds_masks(path: str) -> bool:
+    """Whether a checkpoint lies within a stage that prunes; one that cannot be read does not."""
+    try:
+        arrays = load(path)[0]
+    except CheckpointError:
+        return False
+    return any(name.endswith(".mask") for name in arrays.get("params", {}))
+
+
+def context_of(state: Mapping[str, Any]) -> int:
+    """Tokens of the longest window before the run of a checkpoint; earlier ones do not tell."""
+    found = state.get("context", 0)
+    return found if isinstance(found, int) else 0
 
 
 def read_state(path: str) -> dict[str, Any]:

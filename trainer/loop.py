@@ -23,14 +23,14 @@ from tokenizer.reader import Batch
 from trainer import arrays, checkpoint
 from trainer.bits import Judgement, Text, judge, shorten
 from trainer.bits import digest as text_digest
-from trainer.checkpoint import CheckpointError
+from trainer.checkpoint import CHECKPOINTS, CheckpointError
 from trainer.journal import Journal, Row
 from trainer.memory import give_back
 from trainer.model import initialise, shapes
 from trainer.model_files import save_model
 from trainer.optimizer import schedule_at
 from trainer.prune import kept_widths, mask_shapes, materialise, with_scores
-from trainer.scoring import Scorer
+from trainer.scoring import MAX_WINDOW, Scorer
 from trainer.shape import Shape
 from trainer.sharding import AXES, Layout
 from trainer.stages import Stage
@@ -39,7 +39,6 @@ from trainer.watch import Diverged, Watch
 
 Arrays = dict[str, NDArray[Any]]
 
-CHECKPOINTS = "checkpoints"
 LOSSES = "losses.jsonl"
 VALIDATIONS = "validations.jsonl"
 MODEL = "model"
@@ -86,6 +85,7 @@ class Settings:
 
     Args:
       sources: for each stage what identifies its data, such as the digest of its shards.
+      context: tokens of the longest window that the weights to start with were trained on.
       saves, validations: how often in a stage. Not in the identity, nor is ``keep``, the number of
         checkpoints that stay.
     """
@@ -97,6 +97,7 @@ class Settings:
     tokenizer: str
     compute: str = "f32"
     start: str | None = None
+    context: int = field(default=0, compare=False)
     saves: int = field(default=20, compare=False)
     validations: int = field(default=10, compare=False)
     keep: int = field(default=3, compare=False)
@@ -173,7 +174,7 @@ class Training:
         self._checkpoints = os.path.join(folder, CHECKPOINTS)
         self._losses = Journal(os.path.join(folder, LOSSES))
         self._validations = Journal(os.path.join(folder, VALIDATIONS))
-        self._shape = settings.shape
+        self._shape, self._context = settings.shape, settings.context
         self._place = _Place()
         self._params: dict[str, jax.Array] = {}
         self._state: dict[str, Any] = {}
@@ -204,6 +205,7 @@ class Training:
                 "training": self.settings.to_dict(),
                 "steps": self._place.step,
                 "tokens": self._place.tokens,
+                "context": max(self._context, *(stage.length for stage in self.settings.stages)),
                 "validation": None if found is None else found.to_dict(),
             }
             save_model(
@@ -286,12 +288,12 @@ class Training:
         """The newest checkpoint whose weights gave a good loss, and what lies behind it."""
         good = self._good if self._good is not None and os.path.isdir(self._good) else None
         told = f"the last good checkpoint is {good or 'none'}"
+        again = "the same run would diverge again: begin"
         if good is None:
-            return f"{told}; begin anew with a lower rate and --restart"
-        return (
-            f"{told}; the same run would diverge again: begin another with --start {good} and a "
-            "lower rate"
-        )
+            return f"{told}; {again} anew with a lower rate and --restart"
+        if checkpoint.holds_masks(good):
+            return f"{told}, within a stage that prunes; {again} that stage anew with a lower rate"
+        return f"{told}; {again} another, of another --name, with --start {good} and a lower rate"
 
     def _due(self, stage: Stage, times: int) -> bool:
         return self._place.stage_step % max(1, math.ceil(stage.steps / times)) == 0
@@ -362,7 +364,7 @@ class Training:
     ) -> Judgement | None:
         if not texts:
             return None
-        wanted = shape or self._shape
+        wanted, length = shape or self._shape, min(length, MAX_WINDOW)
         if self._scorer is None or (self._scorer.shape, self._scorer.length) != (wanted, length):
             self._scorer = Scorer(params, wanted, length)
         self._scorer.use(params)
@@ -391,6 +393,7 @@ class Training:
                 "reader": self._place.reader,
                 "watch": self._place.watch,
             },
+            "context": self._context,
             "applied": int(self._state["applied"]) if self._state else 0,
             "validation": self._judged,
             "devices": self._devices(),
@@ -429,6 +432,7 @@ class Training:
             )
         self._check_texts(checkpoint.field(path, state, "validation", dict))
         self._place = _Place.read(path, state)
+        self._context = max(self._context, checkpoint.context_of(state))
         self._shape = Shape.from_dict(checkpoint.field(path, state, "shape", dict))
         self._restore_arrays(path, files, state)
         if self._writes:

@@ -45,8 +45,9 @@ class Model:
     def context(self) -> int:
         """Tokens of the longest window that it was trained on; ``CONTEXT`` where that is not known,
         as of a quantized model's weights."""
+        told = self.card.get("context", 0)
         stages = self.card.get("training", {}).get("stages", [])
-        return max((int(stage["length"]) for stage in stages), default=CONTEXT)
+        return max([int(told), *(int(stage["length"]) for stage in stages)]) or CONTEXT
 
 
 def save_model(
