@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from trainer.headed import HEAD, read_headed, write_headed
+from trainer.prune import has_masks
 from trainer.safe_file import save_arrays
 
 Arrays = dict[str, NDArray[Any]]
@@ -103,7 +104,7 @@ def holds_masks(path: str) -> bool:
         arrays = load(path)[0]
     except CheckpointError:
         return False
-    return any(name.endswith(".mask") for name in arrays.get("params", {}))
+    return has_masks(arrays.get("params", {}))
 
 
 def context_of(state: Mapping[str, Any]) -> int:

@@ -29,7 +29,7 @@ from trainer.memory import give_back
 from trainer.model import initialise, shapes
 from trainer.model_files import save_model
 from trainer.optimizer import schedule_at
-from trainer.prune import kept_widths, mask_shapes, materialise, with_scores
+from trainer.prune import has_masks, kept_widths, mask_shapes, materialise, with_scores
 from trainer.scoring import MAX_WINDOW, Scorer
 from trainer.shape import Shape
 from trainer.sharding import AXES, Layout
@@ -332,7 +332,7 @@ class Training:
         quick = shorten(self._texts, stage.length, most, self._tokenizer)
         params = arrays.fetch(self._params)
         shape = self._shape
-        if stage.keep is not None and any(name.endswith(".mask") for name in params):
+        if stage.keep is not None and has_masks(params):
             params, shape = materialise(params, shape, kept_widths(shape, stage.keep))
         found = self._judge(params, quick, stage.length, shape)
         if found is None:

@@ -98,6 +98,11 @@ def mask_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
     return {f"layers.{n}.{MASK}": (layer.hidden,) for n, layer in enumerate(shape.layers)}
 
 
+def has_masks(params: Iterable[str]) -> bool:
+    """Whether parameters of these names hold scores to learn, as within a stage that prunes."""
+    return any(name.endswith(f".{MASK}") for name in params)
+
+
 def with_scores(params: Mapping[str, NDArray[Any]], shape: Shape) -> dict[str, NDArray[Any]]:
     """The parameters with scores to learn beside them, all 0: every value is kept alike."""
     scores = {name: np.zeros(dims, np.float32) for name, dims in mask_shapes(shape).items()}

@@ -13,6 +13,7 @@ from trainer import checkpoint
 from trainer.checkpoint import CHECKPOINTS, STATE, CheckpointError, check_shapes, field
 from trainer.model import shapes
 from trainer.model_files import load_model
+from trainer.prune import has_masks
 from trainer.shape import Shape
 
 
@@ -67,7 +68,7 @@ def _of_checkpoint(path: str) -> Start:
     if "params" not in files:
         raise CheckpointError(f"{path}: {STATE} names no parameters")
     params, shape = files["params"], Shape.from_dict(field(path, state, "shape", dict))
-    if any(name.endswith(".mask") for name in params):
+    if has_masks(params):
         raise CheckpointError(
             f"{path} lies within a stage that prunes: its masks are not learned; give one from "
             "before or behind that stage"
@@ -77,11 +78,11 @@ def _of_checkpoint(path: str) -> Start:
     digests = field(path, state, "files", dict)
     return Start(
         params, shape, str(field(path, settings, "tokenizer", str)),
-        str(digests["params.safetensors"]), context_within(path, state),
+        str(digests["params.safetensors"]), _context_within(path, state),
     )  # fmt: skip
 
 
-def context_within(path: str, state: Mapping[str, Any]) -> int:
+def _context_within(path: str, state: Mapping[str, Any]) -> int:
     """The longest window of the stages that a checkpoint's run had come to, and of what was before.
 
     Raises:
