@@ -85,6 +85,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     label.add_argument("model", help="folder of the teacher, or of its training run")
     label.add_argument("shards", help="folder of token shards")
     label.add_argument("--to", metavar="FOLDER", help=f"default: SHARDS/{LABELS}")
+    label.add_argument(
+        "--restart", action="store_true", help="label anew, in place of any labels that are there"
+    )
     label.set_defaults(perform=_guarded(_label))
 
 
@@ -173,7 +176,9 @@ def _label(arguments: argparse.Namespace) -> None:
     target = arguments.to or os.path.join(arguments.shards, LABELS)
     total = sum(shard.tokens.size for shard in shards.shards)
     with _bar("labelling", total) as seen:
-        index = write_labels(load_model(arguments.model), shards, target, seen)
+        index = write_labels(
+            load_model(arguments.model), shards, target, seen, anew=arguments.restart
+        )
     done = index["shards_done"].values()
     agreed, predicted = (sum(entry[key] for entry in done) for key in ("agreed", "predicted"))
     print(f"labels   {target}; {agreed / max(1, predicted):.1%} of them are the next token")

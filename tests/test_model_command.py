@@ -258,8 +258,8 @@ def test_labels_of_a_teacher_are_trained_on(trained_run, packed_run, shards, tmp
         "the next token\n"  # fmt: skip
     recipe = tmp_path / "taught.yaml"
     recipe.write_text(TINY.replace("24576", "2048") + f"    labels: {labels}\n")
-    words = ["train", str(packed_run), "-r", str(recipe), "--target", str(tmp_path / "run")]
-    assert main(words) == 0
+    train = ["train", str(packed_run), "-r", str(recipe), "--target", str(tmp_path / "run")]
+    assert main(train) == 0
     row = json.loads((tmp_path / "run" / "losses.jsonl").read_text().splitlines()[0])
     assert abs(row["objective"] - row["loss"]) > 1e-3
     whole = (labels / "labels.json").read_text()
@@ -270,7 +270,11 @@ def test_labels_of_a_teacher_are_trained_on(trained_run, packed_run, shards, tmp
         (labels / "labels.json").write_text(json.dumps({**index, **damage}))
         with pytest.raises(LabelError, match=message):
             open_labels(str(labels), ShardSet.open(shards))
-    (labels / "labels.json").write_text(whole)
+        # They are labelled anew; of other shards only where that is asked for.
+        words = ["label", str(trained_run), shards, "--to", str(labels)]
+        assert main(words) == (2 if "shards" in damage else 0)
+        assert main([*words, "--restart"]) == 0
+        assert (labels / "labels.json").read_text() == whole
     # Another teacher's labels of the same name are other data.
     path = next(labels.glob("*.npy"))
     changed = np.zeros_like(next(iter(found.values())))
@@ -278,7 +282,7 @@ def test_labels_of_a_teacher_are_trained_on(trained_run, packed_run, shards, tmp
     entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (labels / "labels.json").write_text(json.dumps(index))
     capsys.readouterr()
-    assert main(words) == 2
+    assert main(train) == 2
     assert "holds a run with other settings: sources[0] was" in capsys.readouterr().err
 
 

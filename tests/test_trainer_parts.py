@@ -297,12 +297,28 @@ def test_labels_that_are_not_whole_are_written_anew(shards, tmp_path, damage):
     write_labels(teacher, shards, str(tmp_path), counts.append)
     assert path.read_bytes() == content
     assert sum(counts) == shards.shards[0].tokens.size
-    # Whole, they stay; another teacher's are others.
+    # Whole, they stay.
     before = path.stat().st_mtime_ns
     write_labels(teacher, shards, str(tmp_path))
     assert path.stat().st_mtime_ns == before
-    write_labels(random_model(seed=8, gain=3.0), shards, str(tmp_path))
+
+
+@pytest.mark.parametrize("other", ["teacher", "shards"])
+def test_labels_of_another_teacher_or_other_shards_stay_until_they_are_given_up(
+    shards, tmp_path, other
+):
+    write_labels(random_model(gain=3.0), shards, str(tmp_path / "labels"))
+    path = tmp_path / "labels" / "web-00000.labels.npy"
+    content = path.read_bytes()
+    teacher = random_model(seed=8, gain=3.0)
+    if other == "shards":
+        teacher, shards = random_model(gain=3.0), write_text_shards(tmp_path, texts=3)
+    with pytest.raises(LabelError, match=f"of (an)?other {other}; .*--to, or --restart"):
+        write_labels(teacher, shards, str(tmp_path / "labels"))
+    assert path.read_bytes() == content
+    write_labels(teacher, shards, str(tmp_path / "labels"), anew=True)
     assert path.read_bytes() != content
+    assert open_labels(str(tmp_path / "labels"), shards)
 
 
 def test_a_teacher_of_other_words_is_refused(shards, tmp_path):

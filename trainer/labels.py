@@ -30,6 +30,7 @@ FORMAT = "cidermill-labels"
 VERSION = 1
 INDEX = "labels.json"
 ROWS_TOKENS = 2048
+OTHER = {"teacher": "another teacher", "shards": "other shards"}
 
 
 class LabelError(ValueError):
@@ -37,15 +38,20 @@ class LabelError(ValueError):
 
 
 def write_labels(
-    teacher: Model, shards: ShardSet, folder: str, seen: Callable[[int], None] | None = None
-) -> dict[str, Any]:
+    teacher: Model, shards: ShardSet, folder: str, seen: Callable[[int], None] | None = None,
+    *, anew: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Label every window of a set of shards; gives the index, which is written last.
 
     What is there of the same teacher and whole is kept, so that labelling goes on where it was
     stopped.
 
+    Args:
+      anew: keep nothing of what is there, not of another teacher or other shards either.
+
     Raises:
-      LabelError: the teacher's tokenizer is not the shards'.
+      LabelError: the teacher's tokenizer is not the shards', or the folder holds labels of another
+        teacher or of other shards.
     """
     if teacher.tokenizer.sha256 != shards.index["tokenizer"]["sha256"]:
         raise LabelError(
@@ -55,7 +61,7 @@ def write_labels(
     os.makedirs(folder, exist_ok=True)
     identity = {"teacher": teacher.card["weights_sha256"], "shards": shards.digest}
     index_path = os.path.join(folder, INDEX)
-    done = _found(index_path, identity, folder)
+    done = {} if anew else _found(index_path, identity, folder)
     params = {name: jnp.asarray(value) for name, value in teacher.params.items()}
     label = jax.jit(partial(_first_choice, shape=teacher.shape))
     for shard in shards.shards:
@@ -157,12 +163,20 @@ def _first_choice(params: Params, windows: Windows, shape: Shape) -> jax.Array:
 def _found(path: str, identity: Mapping[str, str], folder: str) -> dict[str, Any]:
     """What an earlier run has left of the same teacher and shards, files that are whole alone."""
     index = _read(path)
-    if index is None or any(index.get(key) != value for key, value in identity.items()):
+    if index is None:
         return {}
+    for key, value in identity.items():
+        if index.get(key) != value:
+            raise LabelError(
+                f"{folder} holds labels of {OTHER[key]}; give another folder with --to, or "
+                "--restart to replace them"
+            )
+    done = index.get("shards_done")
     return {
         name: entry
-        for name, entry in dict(index["shards_done"]).items()
+        for name, entry in (done.items() if isinstance(done, dict) else ())
         if os.path.isfile(place := os.path.join(folder, f"{name}.labels.npy"))
+        and isinstance(entry, dict)
         and digest(place) == entry.get("sha256")
     }
 
