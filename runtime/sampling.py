@@ -7,6 +7,7 @@ nucleus sampling (Holtzman et al., arXiv 1904.09751), min-p is after Nguyen et a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +70,7 @@ def _check(name: str, value: float, good: bool, bound: str) -> None:
 
 
 def choose(
-    logits: NDArray[np.float32], seen: NDArray[np.int64], how: Sampling,
+    logits: NDArray[np.float32], seen: Sequence[int], how: Sampling,
     random: np.random.Generator,
 ) -> int:  # fmt: skip
     """The next token.
@@ -85,8 +86,9 @@ def choose(
     if np.isnan(scores).any():
         raise ValueError("logits that are not numbers; there is no next token")
     if how.repetition_penalty != 1:
-        found = scores[seen]
-        scores[seen] = np.where(
+        held = np.array(seen, np.int64)
+        found = scores[held]
+        scores[held] = np.where(
             found > 0, found / how.repetition_penalty, found * how.repetition_penalty
         )
     end = scores[EOS_ID]
@@ -103,21 +105,29 @@ def choose(
 def candidates(
     scores: NDArray[np.float64], how: Sampling
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Ids that may be drawn, the likeliest first, equals by id, and weights in proportion to their
-    probabilities."""
+    """Ids that may be drawn, and weights in proportion to their probabilities: the likeliest first
+    and equals by id, or all by id where neither top-k nor top-p asks which are the likeliest."""
     ids = np.flatnonzero(scores > -np.inf)
+    own = scores[ids]
     if 0 < how.top_k < len(ids):
-        # All that equal the last one to be kept are sorted, so that ties go by id.
-        least = np.partition(scores[ids], -how.top_k)[-how.top_k]
-        ids = ids[scores[ids] >= least]
-    ids = ids[np.argsort(-scores[ids], kind="stable")]
-    if how.top_k:
-        ids = ids[: how.top_k]
+        least = np.partition(own, -how.top_k)[-how.top_k]
+        few = _descending(own, np.flatnonzero(own >= least))[: how.top_k]
+        ids, own = ids[few], own[few]
     with np.errstate(over="ignore"):  # far behind at a low temperature: the weight is 0
-        weights = np.exp((scores[ids] - scores[ids[0]]) / how.temperature)
+        weights = np.exp((own - own.max()) / how.temperature)
     if how.top_p < 1:
-        sums = np.cumsum(weights)
-        kept = int(np.searchsorted(sums, how.top_p * sums[-1])) + 1
-        ids, weights = ids[:kept], weights[:kept]
-    kept = int(np.count_nonzero(weights >= how.min_p * weights[0]))
-    return ids[:kept], weights[:kept]
+        # To sort a vocabulary takes longer than to compute its logits. Those below this bound come
+        # to half of what top-p leaves out at the most, so whatever it keeps is above.
+        total = weights.sum()
+        bound = 0.5 * (1 - how.top_p) * total / len(weights)
+        few = _descending(own, np.flatnonzero(weights >= bound))
+        sums = np.cumsum(weights[few])
+        few = few[: int(np.searchsorted(sums, how.top_p * total)) + 1]
+        ids, weights = ids[few], weights[few]
+    kept = weights >= how.min_p  # The likeliest's weight is 1.
+    return ids[kept], weights[kept]
+
+
+def _descending(scores: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rising places, the one of the greatest score first and equals as they were."""
+    return places[np.argsort(-scores[places], kind="stable")]
