@@ -105,29 +105,33 @@ def choose(
 def candidates(
     scores: NDArray[np.float64], how: Sampling
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Ids that may be drawn, and weights in proportion to their probabilities: the likeliest first
-    and equals by id, or all by id where neither top-k nor top-p asks which are the likeliest."""
+    """Ids that may be drawn, rising, and weights in proportion to their probabilities. Where not
+    all of some equals are among the likeliest, those of the lower ids are."""
     ids = np.flatnonzero(scores > -np.inf)
     own = scores[ids]
     if 0 < how.top_k < len(ids):
-        least = np.partition(own, -how.top_k)[-how.top_k]
-        few = _descending(own, np.flatnonzero(own >= least))[: how.top_k]
-        ids, own = ids[few], own[few]
+        kept = _greatest(own, np.partition(own, -how.top_k)[-how.top_k], how.top_k)
+        ids, own = ids[kept], own[kept]
     with np.errstate(over="ignore"):  # far behind at a low temperature: the weight is 0
         weights = np.exp((own - own.max()) / how.temperature)
     if how.top_p < 1:
-        # To sort a vocabulary takes longer than to compute its logits. Those below this bound come
-        # to half of what top-p leaves out at the most, so whatever it keeps is above.
+        # To order ids takes longer than to compute their logits: so weights alone are sorted, and
+        # none below this bound: all of those come to half of what top-p leaves out at the most.
         total = weights.sum()
         bound = 0.5 * (1 - how.top_p) * total / len(weights)
-        few = _descending(own, np.flatnonzero(weights >= bound))
-        sums = np.cumsum(weights[few])
-        few = few[: int(np.searchsorted(sums, how.top_p * total)) + 1]
-        ids, weights = ids[few], weights[few]
+        falling = np.sort(weights[weights >= bound])[::-1]
+        count = int(np.searchsorted(np.cumsum(falling), how.top_p * total)) + 1
+        count = min(count, len(falling))
+        kept = _greatest(weights, falling[count - 1], count)
+        ids, weights = ids[kept], weights[kept]
     kept = weights >= how.min_p  # The likeliest's weight is 1.
     return ids[kept], weights[kept]
 
 
-def _descending(scores: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rising places, the one of the greatest score first and equals as they were."""
-    return places[np.argsort(-scores[places], kind="stable")]
+def _greatest(values: NDArray[np.float64], least: float, count: int) -> NDArray[np.bool_]:
+    """Which are the greatest, so many, the least of which is known; of its equals the first."""
+    kept = values >= least
+    more = int(np.count_nonzero(kept)) - count
+    if more:
+        kept[np.flatnonzero(values == least)[-more:]] = False
+    return kept
