@@ -130,14 +130,15 @@ def perform(arguments: argparse.Namespace) -> int:
     from tokenizer.texts import TextFileError
     from trainer.checkpoint import CheckpointError
     from trainer.labels import LabelError
-    from trainer.loop import Stopped
+    from trainer.loop import NoSteps, Stopped
     from trainer.model_files import ModelError
     from trainer.shape import ShapeError
     from trainer.sharding import MeshError
     from trainer.watch import Diverged
 
     bad = (
-        CheckpointError, LabelError, ModelError, ShapeError, MeshError, StateError, TextFileError,
+        CheckpointError, LabelError, ModelError, NoSteps, ShapeError, MeshError, StateError,
+        TextFileError,
     )  # fmt: skip
     try:
         return _train(arguments)
@@ -196,7 +197,7 @@ def _run(training: Any, target: str, settings: Any, show: Any, process: int) -> 
     folder is then another run's. Gives what the model is worth, and in the first process the
     report."""
     from pipelines.training_report import write_report
-    from trainer.loop import Stopped
+    from trainer.loop import NoSteps, Stopped
     from trainer.watch import Diverged
 
     def report() -> Any:
@@ -204,7 +205,7 @@ def _run(training: Any, target: str, settings: Any, show: Any, process: int) -> 
 
     try:
         found = training.run()
-    except (Stopped, Diverged, KeyboardInterrupt):
+    except (Stopped, Diverged, NoSteps, KeyboardInterrupt):
         report()
         raise
     return found, report()

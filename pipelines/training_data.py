@@ -128,6 +128,7 @@ class _OwnRows:
 
     def __init__(self, stream: TextStream, batch: int, host: int, hosts: int) -> None:
         self._stream, self._batch, self._host, self._hosts = stream, batch, host, hosts
+        self.costs = stream.costs
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._stream:

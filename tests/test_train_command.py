@@ -256,6 +256,35 @@ def test_texts_are_tokenized_as_they_are_read(texts, packed_run, tmp_path, recip
     assert load_model(str(tmp_path / "run")).card["validation"] is None
 
 
+def test_texts_that_the_thresholds_leave_out_are_told(texts, packed_run, tmp_path, recipe, capsys):
+    for number in range(4):
+        (tmp_path / f"{number}.jsonl").write_text(json.dumps({"body": "Short."}) + "\n")
+    words = ["--texts", str(tmp_path / "*.jsonl"), "--texts", str(texts / "*.jsonl"),
+             "--field", "body", "-r", recipe(), "--target", str(tmp_path / "run")]  # fmt: skip
+    assert train(packed_run, *words) == 0
+    told = capsys.readouterr().err.splitlines()
+    first = told.index("core: the texts that were read")
+    counts = json.loads((tmp_path / "run" / "train.json").read_text())["measured"]["texts"]["core"]
+    assert 0 < counts["short_documents"] <= 4
+    assert told[first + 2].split()[:2] == ["read", str(counts["documents"])]
+    assert told[first + 3].split()[:4] == ["too", "few", "characters",
+                                           str(counts["short_documents"])]  # fmt: skip
+
+
+def test_a_stage_without_a_step_leaves_no_model(packed_run, tmp_path, recipe, capsys):
+    rows = [json.dumps({"text": "Words. " * words}) for words in (4, 4, 40)]
+    (tmp_path / "short.jsonl").write_text("\n".join(rows) + "\n")
+    words = ["--texts", str(tmp_path / "short.jsonl"), "-r", recipe()]
+    assert train(packed_run, *words, "--target", str(tmp_path / "run")) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "cidermill: the data of core ended before its first step, which takes 2 windows of 512 "
+        "tokens: of 3 documents 2 have fewer than 200 characters, and 1 fewer than 256 tokens; the "
+        "others have 0 tokens; give more data, longer texts, or smaller batches"
+    )
+    assert not (tmp_path / "run" / "model").exists()
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
 def test_texts_are_known_by_what_they_say(texts, tmp_path):
     shutil.copytree(texts, tmp_path / "texts")
 

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tokenizer.model import Tokenizer
 from tokenizer.reader import Batch
+from tokenizer.stream import Costs
 from trainer import arrays, checkpoint
 from trainer.bits import Judgement, Text, judge, shorten
 from trainer.bits import digest as text_digest
@@ -63,6 +64,13 @@ class Source(Protocol):
     def set_state(self, state: Mapping[str, Any]) -> None: ...
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """A source that leaves out some of what it reads, and counts it: texts, and not shards."""
+
+    costs: Costs
+
+
 class Tell:
     """Is told what happens. This one tells nobody."""
 
@@ -74,6 +82,9 @@ class Tell:
 
     def validated(self, row: Row) -> None:
         """The model was validated."""
+
+    def read(self, stage: Stage, costs: Costs) -> None:
+        """A stage has ended; this was left out of what it read since it began or went on."""
 
     def say(self, text: str) -> None:
         """Something worth a line."""
@@ -144,6 +155,10 @@ class _Place:
         )
 
 
+class NoSteps(ValueError):
+    """The data of a stage has ended before its first step, so there is nothing to go on with."""
+
+
 class Stopped(Exception):
     """The run was asked to stop, and did, behind the checkpoint that the message names."""
 
@@ -189,6 +204,7 @@ class Training:
         Raises:
           CheckpointError: what lies in the folder is damaged or of other settings.
           Diverged: the run went wrong; it can be begun again from the checkpoint named.
+          NoSteps: the data of a stage fills no batch.
           Stopped: it was asked to; the same call goes on.
         """
         os.makedirs(self._checkpoints, exist_ok=True)
@@ -254,6 +270,10 @@ class Training:
                 give_back()
                 compiled = True
             self._after(stage, source, watch, found, factor)
+        if isinstance(source, Counting):
+            self._tell.read(stage, source.costs)
+        if not self._place.stage_step:
+            raise NoSteps(_told_no_steps(stage, source))
         self._leave(stage, keep)
 
     def _after(self, stage: Stage, source: Source, watch: Watch, told: Row, factor: float) -> None:
@@ -505,6 +525,15 @@ def _put_state(state: Mapping[str, Any], layout: Layout | None) -> dict[str, Any
         "square": arrays.put_params(state["square"], layout),
         "applied": arrays.put_scalar(state["applied"], layout),
     }
+
+
+def _told_no_steps(stage: Stage, source: Source) -> str:
+    """Why a stage made no step, and what to do."""
+    found = f": {source.costs.left_out()}" if isinstance(source, Counting) else ""
+    return (
+        f"the data of {stage.name} ended before its first step, which takes {stage.batch} windows "
+        f"of {stage.length} tokens{found}; give more data, longer texts, or smaller batches"
+    )
 
 
 def identity(settings: Settings) -> str:
