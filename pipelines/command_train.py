@@ -25,6 +25,8 @@ MODELS = "models"
 TEXT_LENGTH = 512
 SEQUENCE_TOKENS = {"1m": 4096, "5m": 8192, "15m": 8192, "85m": 32768}
 """Tokens of a step, by preset."""
+TYPES = ("f32", "bf16")
+"""Of activations."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -98,7 +100,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     how.add_argument("--seed", type=int, help="of weights and order of windows (default: 0)")
     how.add_argument(
-        "--compute", choices=("f32", "bf16"), default="f32",
+        "--compute", choices=TYPES, default="f32",
         help="type of activations; weights stay f32. bf16 is taken only where a measurement shows "
         "that it is faster on this machine (default: f32)",
     )  # fmt: skip
@@ -276,6 +278,16 @@ class _Plan:
         return self._data[stage].open()
 
     def _compute(self, arguments: argparse.Namespace, shape: Any, target: str) -> str:
+        """The type of activations. The first process decides for all, as two that measured might
+        find two answers, and then wait for each other without end."""
+        from trainer.arrays import everyone
+
+        own = 0
+        if arguments.process == 0:
+            own = TYPES.index(self._own_compute(arguments, shape, target))
+        return TYPES[everyone(own)[0]]
+
+    def _own_compute(self, arguments: argparse.Namespace, shape: Any, target: str) -> str:
         """bf16 where it was asked for and is faster here; what a run began with stays."""
         from trainer import checkpoint
         from trainer.checkpoint import CHECKPOINTS

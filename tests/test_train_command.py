@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -348,6 +350,23 @@ def test_the_options_describe_a_stage(packed_run, tmp_path, monkeypatch):
     assert (stage.batch, stage.optimizer.rate, found["settings"].seed) == (3, 0.01, 0)
     assert (packed_run / "models" / "n").is_dir()
     shutil.rmtree(packed_run / "models")
+
+
+def test_the_first_process_decides_on_bf16_for_all(packed_run, tmp_path, monkeypatch):
+    """One that decided for itself would train in another type than the others, who then wait."""
+    from pipelines.command_train import _Plan
+
+    asked = []
+
+    def everyone(value: int) -> list[int]:
+        asked.append(value)
+        return [1, value]
+
+    monkeypatch.setattr("trainer.arrays.everyone", everyone)
+    monkeypatch.setattr("trainer.compute.bf16_ratio", lambda *_: 0.9)
+    second = argparse.Namespace(process=1, compute="bf16", restart=False)
+    assert _Plan._compute(SimpleNamespace(notes=[]), second, None, str(tmp_path)) == "bf16"
+    assert asked == [0]
 
 
 # --- what is refused ------------------------------------------------------------------------------
