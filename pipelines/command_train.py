@@ -291,7 +291,7 @@ class _Plan:
         """bf16 where it was asked for and is faster here; what a run began with stays."""
         from trainer import checkpoint
         from trainer.checkpoint import CHECKPOINTS
-        from trainer.compute import bf16_ratio
+        from trainer.compute import GAIN, bf16_pays, bf16_ratio
 
         if arguments.compute == "f32":
             return "f32"
@@ -301,9 +301,10 @@ class _Plan:
             settings = checkpoint.field(begun[-1], state, "settings", dict)
             return str(checkpoint.field(begun[-1], settings, "compute", str))
         ratio = bf16_ratio(shape.width, max(layer.hidden for layer in shape.layers))
-        if ratio < 1.0:
+        if not bf16_pays(ratio):
             self.notes.append(
-                f"bf16 is {ratio:.2f} times as fast as f32 on this machine, so f32 is used"
+                f"bf16 is {ratio:.2f} times as fast as f32 on this machine, and below {GAIN} times "
+                "f32 is used"
             )
             return "f32"
         return "bf16"
