@@ -244,6 +244,26 @@ def test_another_mesh_is_told(shards, whole, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ("a mesh of 1x1x1x1 in 1 processes, cores: 3", False),
+        ("a mesh of 1x1x1x1 in 1 processes, cores: 2", True),
+        # A run that began before checkpoints told them.
+        ("a mesh of 1x1x1x1 in 1 processes", False),
+    ],
+)
+def test_another_number_of_cores_is_told(shards, whole, tmp_path, monkeypatch, before, told):
+    notes: list[str] = []
+    tell = Tell()
+    tell.say = notes.append  # type: ignore[method-assign]
+    rewrite(damaged(whole, tmp_path), "devices", before)
+    monkeypatch.setattr("trainer.loop.usable_cores", lambda: 3)
+    training(tmp_path, shards, tell=tell).run()
+    assert bool(notes) is told
+    assert all("cores: 2 and goes on on" in n and "cores: 3: sums" in n for n in notes)
+
+
 def test_processes_that_do_not_share_their_folder_are_refused(shards, whole, tmp_path, monkeypatch):
     damaged(whole, tmp_path)
     monkeypatch.setattr("trainer.arrays.everyone", lambda value: [int(value), 0])

@@ -56,6 +56,13 @@ def start(cache: str | None, hosts: Hosts | None = None) -> None:
         jax.distributed.initialize(hosts.coordinator, hosts.processes, hosts.process)
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, which need not be all of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def bf16_ratio(width: int, hidden: int, tokens: int = 1024) -> float:
     """How fast a feed-forward block's products and their gradients are in bf16, as a ratio to f32.
 

@@ -25,6 +25,7 @@ from trainer import arrays, checkpoint
 from trainer.bits import Judgement, Text, judge, shorten
 from trainer.bits import digest as text_digest
 from trainer.checkpoint import CHECKPOINTS, CheckpointError
+from trainer.compute import usable_cores
 from trainer.journal import Journal, Row
 from trainer.memory import give_back
 from trainer.model import initialise, shapes
@@ -45,6 +46,9 @@ VALIDATIONS = "validations.jsonl"
 MODEL = "model"
 BEFORE = "before"
 """The stage of the row of validations that was made before the first step."""
+
+CORES = ", cores: "
+"""Stands before their number in what a checkpoint tells of the devices."""
 
 BEFORE_SHARE = 0.1
 """Before the first step all held-out documents are judged, unless they have more than this share of
@@ -458,18 +462,21 @@ class Training:
         if self._writes:
             for journal in (self._losses, self._validations):
                 journal.cut(self._place.step)
-        before = checkpoint.field(path, state, "devices", str)
-        if before != self._devices():
+        before, now = checkpoint.field(path, state, "devices", str), self._devices()
+        # Earlier checkpoints do not tell the cores.
+        if before not in (now, now.partition(CORES)[0]):
             self._tell.say(
-                f"this run was saved on {before} and goes on on {self._devices()}: sums are taken "
-                "in another order, so that losses may differ in their last digits"
+                f"this run was saved on {before} and goes on on {now}: sums are taken in another "
+                "order, so that losses may differ in their last digits"
             )
 
     def _devices(self) -> str:
-        """What decides the order of sums: the mesh, and how many processes have it."""
+        """What decides the order of sums: the mesh, how many processes have it, and among how many
+        cores XLA shares out a product."""
         sizes = (1,) if self._layout is None else self._layout.mesh.devices.shape
         mesh = "x".join(map(str, (*sizes, *(1,) * (len(AXES) - len(sizes)))))
-        return f"a mesh of {mesh} in {jax.process_count()} processes"
+        cores = f"{CORES}{usable_cores()}" if jax.default_backend() == "cpu" else ""
+        return f"a mesh of {mesh} in {jax.process_count()} processes{cores}"
 
     def _check_place(self) -> None:
         """Every process must have found the same checkpoint."""
