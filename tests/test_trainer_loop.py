@@ -16,7 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, digests
-from training_here import LENGTH, SHAPE, TEXTS, stage, training, write_text_shards
+from training_here import (
+    LENGTH,
+    SHAPE,
+    TEXTS,
+    random_model,
+    stage,
+    training,
+    write_text_shards,
+)
 
 from tokenizer.shard_set import ShardSet
 from trainer import checkpoint
@@ -136,6 +144,27 @@ def test_other_settings_are_refused(shards, whole, changes, message):
     assert "name another --target, or --restart" in str(error.value)
 
 
+@pytest.mark.parametrize("begun", ["now", "before"])
+def test_where_the_files_of_a_stage_lie_is_no_setting(shards, tmp_path, monkeypatch, begun):
+    labels = tmp_path / "labels"
+    index = write_labels(random_model(gain=3.0), shards, str(labels))
+    assert index["shards_done"]
+    beside = {"teacher": open_labels(str(labels), shards)}
+    told = {"beside": beside, "stop": iter([False, True]).__next__}
+    first = (stage(steps=3, labels=str(labels), mixture="a/half.yaml"),)
+    with pytest.raises(Stopped):
+        training(tmp_path / "run", shards, first, **told).run()
+    last = tmp_path / "run" / "checkpoints" / "step-00000002"
+    if begun == "before":
+        rewrite(last, "identity", "0" * 64)
+    monkeypatch.chdir(tmp_path)
+    again = (stage(steps=3, labels="labels", mixture="half.yaml"),)
+    training(tmp_path / "run", shards, again, beside=beside).run()
+    assert load_model(str(tmp_path / "run")).card["training"]["stages"][0]["labels"] == "labels"
+    with pytest.raises(CheckpointError, match=r"sources\[0\] was .* and is others"):
+        training(tmp_path / "run", shards, again, beside=beside, source="others").run()
+
+
 @pytest.mark.parametrize("texts", [TEXTS[:3], TEXTS[::-1], [], [{**TEXTS[0], "source": "c"}]])
 def test_a_run_is_validated_on_the_same_texts_to_its_end(shards, whole, tmp_path, texts):
     damaged(whole, tmp_path)
@@ -213,7 +242,7 @@ def rewrite(last: Path, name: str, value: object) -> None:
     ("name", "value", "message"),
     [
         ("place", ..., "'place' is absent; it must be dict"),
-        ("identity", None, "'identity' is None; it must be str"),
+        ("settings", None, "'settings' is None; it must be dict"),
         ("shape", [], r"'shape' is \[\]; it must be dict"),
         ("stage_step", -1, "'stage_step' is -1; it must be int, and no number below 0"),
         ("tokens", True, "'tokens' is True; it must be int"),

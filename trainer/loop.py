@@ -6,7 +6,6 @@ had not been stopped; what it was begun with is noted, and other settings are re
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -46,6 +45,9 @@ VALIDATIONS = "validations.jsonl"
 MODEL = "model"
 BEFORE = "before"
 """The stage of the row of validations that was made before the first step."""
+
+PLACES = ("mixture", "labels")
+"""Settings of a stage that name files."""
 
 CORES = ", cores: "
 """Stands before their number in what a checkpoint tells of the devices."""
@@ -96,7 +98,8 @@ class Tell:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is made of; all of it is in its identity but what is marked as not.
+    """What a run is made of; all of it is in its identity but what is marked as not, and where
+    files of ``stages`` lie.
 
     Args:
       sources: for each stage what identifies its data, such as the digest of its shards.
@@ -406,7 +409,6 @@ class Training:
             for name in ("momentum", "square"):
                 files[name] = arrays.fetch(self._state[name])
         state = {
-            "identity": identity(self.settings),
             "settings": self.settings.to_dict(),
             "shape": self._shape.to_dict(),
             "place": {
@@ -447,11 +449,12 @@ class Training:
         # The run has gone on from each but the last.
         self._good = found[-2] if len(found) > 1 else None
         files, state = checkpoint.load(path)
-        if checkpoint.field(path, state, "identity", str) != identity(self.settings):
-            before = checkpoint.field(path, state, "settings", dict)
+        before = identity(checkpoint.field(path, state, "settings", dict))
+        now = identity(self.settings.to_dict())
+        if before != now:
             raise CheckpointError(
                 f"{self.folder} holds a run with other settings: "
-                f"{difference(before, self.settings.to_dict())}; name another --target, "
+                f"{difference(before, now)}; name another --target, "
                 "or --restart"
             )
         self._check_texts(checkpoint.field(path, state, "validation", dict))
@@ -462,11 +465,11 @@ class Training:
         if self._writes:
             for journal in (self._losses, self._validations):
                 journal.cut(self._place.step)
-        before, now = checkpoint.field(path, state, "devices", str), self._devices()
+        saved, here = checkpoint.field(path, state, "devices", str), self._devices()
         # Earlier checkpoints do not tell the cores.
-        if before not in (now, now.partition(CORES)[0]):
+        if saved not in (here, here.partition(CORES)[0]):
             self._tell.say(
-                f"this run was saved on {before} and goes on on {now}: sums are taken in another "
+                f"this run was saved on {saved} and goes on on {here}: sums are taken in another "
                 "order, so that losses may differ in their last digits"
             )
 
@@ -543,9 +546,24 @@ def _told_no_steps(stage: Stage, source: Source) -> str:
     )
 
 
-def identity(settings: Settings) -> str:
-    """The SHA-256 of what decides the losses of a run."""
-    return hashlib.sha256(json.dumps(settings.to_dict(), sort_keys=True).encode()).hexdigest()
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the losses of a run, of its settings as JSON has them.
+
+    ``sources`` say which windows a mixture takes, and whose labels they are; where their files lie
+    decides nothing.
+    """
+    stages = settings.get("stages")
+    if not isinstance(stages, list):
+        return dict(settings)
+    return {
+        **settings,
+        "stages": [
+            {key: value for key, value in stage.items() if key not in PLACES}
+            if isinstance(stage, dict)
+            else stage
+            for stage in stages
+        ],
+    }
 
 
 def difference(before: Any, now: Any, where: str = "") -> str:
