@@ -127,6 +127,21 @@ def test_a_finished_run_tells_again_what_it_came_to(trained_run, packed_run, tmp
                           (("model", "model"), ("curve", "loss.png"))]  # fmt: skip
 
 
+def test_totals_count_rows_that_were_lost(trained_run, packed_run, tmp_path, capsys):
+    shutil.copytree(trained_run, tmp_path / "run")
+    journal = tmp_path / "run" / "losses.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[10:20]))
+    tiny = str(trained_run.parent / "tiny.yaml")
+    assert train(packed_run, "-r", tiny, "--target", str(tmp_path / "run")) == 0
+    told = capsys.readouterr()
+    assert "losses.jsonl lacks 14 of the 24 steps that are done" in told.err
+    assert "nats a token at the first step that has a row" in told.out
+    before, after = (json.loads((f / "train.json").read_text()) for f in
+                     (trained_run, tmp_path / "run"))  # fmt: skip
+    assert (before["steps_without_row"], after["steps_without_row"]) == (0, 14)
+    assert [after[key] for key in ("steps", "tokens")] == [24, before["tokens"]]
+
+
 # --- going on, and beginning anew -----------------------------------------------------------------
 
 STOPPED = """

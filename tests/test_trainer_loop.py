@@ -255,6 +255,53 @@ def test_a_state_without_what_it_must_have(shards, whole, tmp_path, name, value,
         training(tmp_path, shards).run()
 
 
+def test_rows_that_were_lost_are_told(shards, whole, tmp_path):
+    notes: list[str] = []
+    tell = Tell()
+    tell.say = notes.append  # type: ignore[method-assign]
+    damaged(whole, tmp_path)
+    training(tmp_path, shards, tell=tell).run()
+    assert not notes
+    rows = losses(tmp_path).splitlines(keepends=True)
+    (tmp_path / "losses.jsonl").write_text("".join(rows[:2] + rows[5:]))
+    training(tmp_path, shards, tell=tell).run()
+    (note,) = notes
+    assert note.startswith(f"{tmp_path}/losses.jsonl lacks 3 of the 12 steps that are done: the")
+
+
+def test_no_checkpoint_outlives_the_rows_before_it(shards, tmp_path, monkeypatch):
+    """Rows and checkpoints alike are on disk when a checkpoint is: by what was written and synced
+    before each."""
+    unsynced: set[str] = set()
+    add, sync, save = Journal.add, Journal.sync, checkpoint.save
+
+    def added(self, row):
+        add(self, row)
+        unsynced.add(self._path)
+
+    def synced(self):
+        sync(self)
+        unsynced.discard(self._path)
+
+    def saved(*args):
+        assert not unsynced
+        return save(*args)
+
+    monkeypatch.setattr(Journal, "add", added)
+    monkeypatch.setattr(Journal, "sync", synced)
+    monkeypatch.setattr(checkpoint, "save", saved)
+    training(tmp_path, shards, (stage(steps=3),)).run()
+
+
+def test_a_journal_that_is_synced_is_on_disk(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(os, "fsync", lambda number: found.append(os.fstat(number).st_ino))
+    journal = Journal(str(tmp_path / "rows.jsonl"))
+    journal.add({"step": 1})
+    journal.sync()
+    assert found == [(tmp_path / "rows.jsonl").stat().st_ino]
+
+
 def test_another_mesh_is_told(shards, whole, tmp_path):
     class Notes(Tell):
         found: list[str] = []  # noqa: RUF012

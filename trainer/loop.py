@@ -426,6 +426,8 @@ class Training:
         }
         path = os.path.join(self._checkpoints, f"step-{self._place.step:08d}")
         if self._writes:
+            for journal in (self._losses, self._validations):
+                journal.sync()
             path = checkpoint.save(self._checkpoints, self._place.step, files, state)
             checkpoint.keep_last(self._checkpoints, self.settings.keep)
         self._last = path
@@ -465,6 +467,13 @@ class Training:
         if self._writes:
             for journal in (self._losses, self._validations):
                 journal.cut(self._place.step)
+            missing = self._place.step - len({row["step"] for row in self._losses.rows()})
+            if missing:
+                self._tell.say(
+                    f"{os.path.join(self.folder, LOSSES)} lacks {missing} of the "
+                    f"{self._place.step} steps that are done: the run goes on as it would have, "
+                    "but the losses, norms and skips of those steps are lost to the report"
+                )
         saved, here = checkpoint.field(path, state, "devices", str), self._devices()
         # Earlier checkpoints do not tell the cores.
         if saved not in (here, here.partition(CORES)[0]):
