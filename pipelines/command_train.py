@@ -240,6 +240,11 @@ class _Plan:
                 raise InputError(
                     f"{arguments.start} was trained with another tokenizer than {path}"
                 )
+            if arguments.recipe and shape != start.shape:
+                self.notes.append(
+                    f"the model is {arguments.start} as it is, and not the one that the recipe "
+                    f"{recipe.name} describes"
+                )
             shape, self.start, begun = start.shape, start.params, start.sha256
             context = start.context
         check_shares(shape, [stage.keep for stage in recipe.stages if stage.keep is not None])
@@ -322,7 +327,7 @@ def _recipe(arguments: argparse.Namespace) -> Any:
         if arguments.recipe:
             recipe = load_training(arguments.recipe).scaled(tokens, step)
             model = {"preset": arguments.preset} if arguments.preset else dict(recipe.model)
-            if arguments.layer_wise:
+            if arguments.layer_wise or recipe.model.get("layer_wise"):
                 model["layer_wise"] = True
             recipe = replace(recipe, model=model)
         else:

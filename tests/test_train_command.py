@@ -19,11 +19,13 @@ from tokenizers_here import small_tokenizer
 from training_here import stage
 
 from pipelines.cli import main
+from pipelines.command_train import _Plan, _recipe, add_parser
 from pipelines.training_data import text_data
 from tokenizer.shard_set import ShardSet
 from trainer.bits import prepare
 from trainer.loop import BEFORE
 from trainer.model_files import load_model
+from trainer.shape import preset
 from trainer.watch import Watch
 
 RUN_FILES = {
@@ -335,6 +337,13 @@ def test_a_mixture_a_start_and_pruning(trained_run, packed_run, tmp_path, recipe
     assert model.card["validation"]["documents"] == 2
     assert model.card["training"]["start"] == load_model(str(trained_run)).card["weights_sha256"]
     assert "'max_repeats': '2'" in model.card["training"]["sources"][0]
+    other = "and not the one that the recipe tiny describes"
+    assert other not in capsys.readouterr().err
+    # The pruned model has other dimensions than the recipe's.
+    words = ["-r", recipe(tokens="1024", warmup="0"), "--start", str(tmp_path / "run")]
+    assert train(packed_run, *words, "--target", str(tmp_path / "after")) == 0
+    assert f"the model is {tmp_path}/run as it is, {other}" in capsys.readouterr().err
+    assert load_model(str(tmp_path / "after")).shape == model.shape
     first = rows(tmp_path / "run" / "losses.jsonl")[0]["loss"]
     begun = rows(trained_run / "losses.jsonl")
     # It begins about where the other ended, not at the start.
@@ -367,10 +376,26 @@ def test_the_options_describe_a_stage(packed_run, tmp_path, monkeypatch):
     shutil.rmtree(packed_run / "models")
 
 
+def test_a_preset_beside_a_recipe_s_layer_wise_model_is_layer_wise(packed_run, tmp_path):
+    own = tmp_path / "own.yaml"
+    model = "model: {layer_wise: true, width: 128, layers: 3, head: 32}"
+    lines = TINY.splitlines(keepends=True)
+    assert lines[1].startswith("model: ")
+    own.write_text("".join([lines[0], model, "\n", *lines[2:]]))
+
+    def shape(*words: str):
+        parser = argparse.ArgumentParser()
+        add_parser(parser.add_subparsers())
+        return _recipe(parser.parse_args(["train", "-r", str(own), *words])).shape(900)
+
+    assert shape("--preset", "1m") == preset("1m", 900, layer_wise=True)
+    assert shape().layers != shape("--preset", "1m").layers
+    own.write_text(TINY)
+    assert shape("--preset", "1m") == preset("1m", 900)
+
+
 def test_the_first_process_decides_on_bf16_for_all(packed_run, tmp_path, monkeypatch):
     """One that decided for itself would train in another type than the others, who then wait."""
-    from pipelines.command_train import _Plan
-
     asked = []
 
     def everyone(value: int) -> list[int]:
