@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.shipped import shipped_names
-from pipelines.training_data import shard_data
+from pipelines.training_data import _plan, shard_data
 from pipelines.training_recipes import load_training, make_shape, parse_training
 from pipelines.training_report import smooth
 from pipelines.yaml_tree import RecipeError
@@ -211,6 +211,23 @@ def test_what_is_read_over_and_over_is_told(shards):
     (note,) = shard_data(folder, often, tokenizer, 0).notes
     assert note.startswith(f"core: {often.tokens} tokens are 10.0 times what the shards hold")
     assert not shard_data(folder, stage(tokens=4 * windows * 512), tokenizer, 0).notes
+
+
+def test_what_a_mixture_reads_over_and_over_is_told(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "name: own\nsequence_length: 512\ncomponents:\n"
+        "  - {name: few, sources: [a], share: 60, max_repeats: 30}\n"
+        "  - {name: rest, sources: ['*'], share: 40, max_repeats: 30}\n"
+    )
+    windows = {"a": 10, "b": 5, "c": 5}
+    often = stage(tokens=100 * 512, batch=1, mixture=str(path))
+    (note,) = _plan(often, windows)[1]
+    assert note == (
+        "core: the mixture 'own' takes all of 'few' 6.0 times; beyond 4 times more of the same "
+        "teaches little"
+    )
+    assert not _plan(stage(tokens=66 * 512, batch=1, mixture=str(path)), windows)[1]
 
 
 def test_a_report_s_mean_has_no_bias_to_its_start():
