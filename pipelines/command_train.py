@@ -25,6 +25,8 @@ MODELS = "models"
 TEXT_LENGTH = 512
 SEQUENCE_TOKENS = {"1m": 4096, "5m": 8192, "15m": 8192, "85m": 32768}
 """Tokens of a step, by preset."""
+TYPES = ("f32", "bf16")
+"""Of activations."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -98,7 +100,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     how.add_argument("--seed", type=int, help="of weights and order of windows (default: 0)")
     how.add_argument(
-        "--compute", choices=("f32", "bf16"), default="f32",
+        "--compute", choices=TYPES, default="f32",
         help="type of activations; weights stay f32. bf16 is taken only where a measurement shows "
         "that it is faster on this machine (default: f32)",
     )  # fmt: skip
@@ -130,14 +132,15 @@ def perform(arguments: argparse.Namespace) -> int:
     from tokenizer.texts import TextFileError
     from trainer.checkpoint import CheckpointError
     from trainer.labels import LabelError
-    from trainer.loop import Stopped
+    from trainer.loop import NoSteps, Stopped
     from trainer.model_files import ModelError
     from trainer.shape import ShapeError
     from trainer.sharding import MeshError
     from trainer.watch import Diverged
 
     bad = (
-        CheckpointError, LabelError, ModelError, ShapeError, MeshError, StateError, TextFileError,
+        CheckpointError, LabelError, ModelError, NoSteps, ShapeError, MeshError, StateError,
+        TextFileError,
     )  # fmt: skip
     try:
         return _train(arguments)
@@ -196,7 +199,7 @@ def _run(training: Any, target: str, settings: Any, show: Any, process: int) -> 
     folder is then another run's. Gives what the model is worth, and in the first process the
     report."""
     from pipelines.training_report import write_report
-    from trainer.loop import Stopped
+    from trainer.loop import NoSteps, Stopped
     from trainer.watch import Diverged
 
     def report() -> Any:
@@ -204,7 +207,7 @@ def _run(training: Any, target: str, settings: Any, show: Any, process: int) -> 
 
     try:
         found = training.run()
-    except (Stopped, Diverged, KeyboardInterrupt):
+    except (Stopped, Diverged, NoSteps, KeyboardInterrupt):
         report()
         raise
     return found, report()
@@ -236,6 +239,11 @@ class _Plan:
             if start.tokenizer != self.tokenizer.sha256:
                 raise InputError(
                     f"{arguments.start} was trained with another tokenizer than {path}"
+                )
+            if arguments.recipe and shape != start.shape:
+                self.notes.append(
+                    f"the model is {arguments.start} as it is, and not the one that the recipe "
+                    f"{recipe.name} describes"
                 )
             shape, self.start, begun = start.shape, start.params, start.sha256
             context = start.context
@@ -275,10 +283,20 @@ class _Plan:
         return self._data[stage].open()
 
     def _compute(self, arguments: argparse.Namespace, shape: Any, target: str) -> str:
+        """The type of activations. The first process decides for all, as two that measured might
+        find two answers, and then wait for each other without end."""
+        from trainer.arrays import everyone
+
+        own = 0
+        if arguments.process == 0:
+            own = TYPES.index(self._own_compute(arguments, shape, target))
+        return TYPES[everyone(own)[0]]
+
+    def _own_compute(self, arguments: argparse.Namespace, shape: Any, target: str) -> str:
         """bf16 where it was asked for and is faster here; what a run began with stays."""
         from trainer import checkpoint
         from trainer.checkpoint import CHECKPOINTS
-        from trainer.compute import bf16_ratio
+        from trainer.compute import GAIN, bf16_pays, bf16_ratio
 
         if arguments.compute == "f32":
             return "f32"
@@ -288,9 +306,10 @@ class _Plan:
             settings = checkpoint.field(begun[-1], state, "settings", dict)
             return str(checkpoint.field(begun[-1], settings, "compute", str))
         ratio = bf16_ratio(shape.width, max(layer.hidden for layer in shape.layers))
-        if ratio < 1.0:
+        if not bf16_pays(ratio):
             self.notes.append(
-                f"bf16 is {ratio:.2f} times as fast as f32 on this machine, so f32 is used"
+                f"bf16 is {ratio:.2f} times as fast as f32 on this machine, and below {GAIN} times "
+                "f32 is used"
             )
             return "f32"
         return "bf16"
@@ -308,7 +327,7 @@ def _recipe(arguments: argparse.Namespace) -> Any:
         if arguments.recipe:
             recipe = load_training(arguments.recipe).scaled(tokens, step)
             model = {"preset": arguments.preset} if arguments.preset else dict(recipe.model)
-            if arguments.layer_wise:
+            if arguments.layer_wise or recipe.model.get("layer_wise"):
                 model["layer_wise"] = True
             recipe = replace(recipe, model=model)
         else:

@@ -103,7 +103,8 @@ def _plan(stage: Stage, windows: Mapping[str, int]) -> tuple[Plan, tuple[str, ..
     total = stage.steps * stage.batch
     if stage.mixture is not None:
         try:
-            return plan(load_mixture(stage.mixture), windows, total), ()
+            planned = plan(load_mixture(stage.mixture), windows, total)
+            return planned, _often(stage.name, planned)
         except MixtureError as error:
             raise InputError(str(error)) from None
     available = sum(windows.values())
@@ -118,6 +119,21 @@ def _plan(stage: Stage, windows: Mapping[str, int]) -> tuple[Plan, tuple[str, ..
     return plan(Mixture("natural", "", stage.length, components), windows, total), notes
 
 
+def _often(stage: str, planned: Plan) -> tuple[str, ...]:
+    """What to say of the components of a mixture that are read over and over."""
+    found = [
+        f"{part.name!r} {part.repeats:.1f} times"
+        for part in planned.parts
+        if part.windows > EPOCHS * part.available
+    ]
+    if not found:
+        return ()
+    return (
+        f"{stage}: the mixture {planned.name!r} takes all of {', '.join(found)}; beyond {EPOCHS} "
+        "times more of the same teaches little",
+    )
+
+
 class _OwnRows:
     """One host's rows of a stream that every host reads whole.
 
@@ -128,6 +144,7 @@ class _OwnRows:
 
     def __init__(self, stream: TextStream, batch: int, host: int, hosts: int) -> None:
         self._stream, self._batch, self._host, self._hosts = stream, batch, host, hosts
+        self.costs = stream.costs
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,10 @@ STAGE_KEYS = (
     "rope_base", "keep", "labels", "teacher_share",
 )  # fmt: skip
 UNIFORM_KEYS = ("width", "layers", "heads", "kv_heads", "head", "hidden")
+FLAGS = ("decay_by_rate", "decay_norms")
+"""Settings of an optimizer that are true or false."""
+BOUNDS = ("clip", "skip", "update_clip")
+"""Settings of an optimizer for which null means that there is no bound, as train.json has it."""
 LAYERWISE_KEYS = ("width", "layers", "head")
 
 
@@ -155,18 +160,26 @@ def _stage(tree: Tree) -> Stage:
 def _optimizer(tree: Tree) -> Any:
     fields = dict(tree.mapping("an optimizer"))
     kind = fields.pop("kind").text("kind") if "kind" in fields else "afm"
-    settings = {
-        key: child.value
-        if isinstance(child.value, bool) or child.value is None
-        else _count(child, key)
-        if key == "mup_width"
-        else _amount(child, key)
-        for key, child in fields.items()
-    }
+    settings = {key: _setting(child, key) for key, child in fields.items()}
     try:
         return make_optimizer(kind, settings)
     except ValueError as error:
         raise tree.fail(str(error)) from None
+
+
+def _setting(tree: Tree, key: str) -> Any:
+    """The value of an optimizer's setting, by its type; what there is none of is refused later."""
+    if key in FLAGS:
+        if not isinstance(tree.value, bool):
+            raise tree.fail(f"{key} is {tree.value!r}; it must be true or false")
+        return tree.value
+    if tree.value is None and key == "mup_width":
+        return None
+    if tree.value is None and key in BOUNDS:
+        return math.inf
+    if key in BOUNDS and tree.value == math.inf:
+        raise tree.fail(f"{key} is inf; write null for no bound")
+    return _count(tree, key) if key == "mup_width" else _amount(tree, key)
 
 
 def _amount(tree: Tree, what: str) -> float:

@@ -9,6 +9,8 @@ from typing import Any
 from pipelines import files
 from pipelines.amounts import show_count
 from pipelines.picture import picture
+from trainer import checkpoint
+from trainer.checkpoint import CHECKPOINTS
 from trainer.journal import Journal, Row
 from trainer.loop import BEFORE, LOSSES, MODEL, VALIDATIONS, Settings
 from trainer.model_files import CARD
@@ -28,13 +30,15 @@ def write_report(folder: str, settings: Settings, facts: dict[str, Any]) -> dict
     validations = Journal(os.path.join(folder, VALIDATIONS)).rows()
     if not losses:
         return None
+    steps, tokens = _come_to(folder, losses)
     before = next((row for row in validations if row["stage"] == BEFORE), None)
     validations = [row for row in validations if row["stage"] != BEFORE]
     content = {
         "settings": settings.to_dict(),
         "parameters": settings.shape.parameters,
-        "steps": losses[-1]["step"],
-        "tokens": int(sum(row["tokens"] for row in losses)),
+        "steps": steps,
+        "steps_without_row": steps - len({row["step"] for row in losses}),
+        "tokens": tokens,
         "first_loss": losses[0]["loss"],
         "loss": smooth(losses)[-1],
         "skipped_steps": sum(not row["applied"] for row in losses),
@@ -51,6 +55,21 @@ def write_report(folder: str, settings: Settings, facts: dict[str, Any]) -> dict
     return content
 
 
+def _come_to(folder: str, losses: list[Row]) -> tuple[int, int]:
+    """Steps and tokens that a run has done: as its last checkpoint has them, which counts rows as
+    well that were lost since, and the rows behind it."""
+    found = checkpoint.listed(os.path.join(folder, CHECKPOINTS))
+    step = tokens = 0
+    if found:
+        state = checkpoint.read_state(found[-1])
+        place = checkpoint.field(found[-1], state, "place", dict)
+        step, tokens = (checkpoint.field(found[-1], place, key, int) for key in ("step", "tokens"))
+    behind = [row for row in losses if row["step"] > step]
+    return max([step, *(row["step"] for row in behind)]), int(
+        tokens + sum(row["tokens"] for row in behind)
+    )
+
+
 def smooth(losses: list[Row]) -> list[float]:
     """The loss as an exponential mean over about ten steps, without a bias to its start."""
     found, mean, weight = [], 0.0, 0.0
@@ -64,8 +83,9 @@ def smooth(losses: list[Row]) -> list[float]:
 def lines(content: dict[str, Any]) -> list[str]:
     """What a run came to, for people."""
     speed = content["measured"]["tokens_per_second"]
+    known = " that has a row" if content["steps_without_row"] else ""
     return [
-        f"loss     {content['first_loss']:.3f} nats a token at the first step, "
+        f"loss     {content['first_loss']:.3f} nats a token at the first step{known}, "
         f"{content['loss']:.3f} at the last (a mean over about {MEMORY_STEPS} steps)",
         f"steps    {content['steps']}, of {show_count(content['tokens'])} tokens; "
         f"{speed:.0f} tokens/s",

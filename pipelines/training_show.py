@@ -5,11 +5,13 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from dataclasses import asdict
 from typing import Any
 
 from tqdm import tqdm
 
 from pipelines.amounts import show_count
+from tokenizer.stream import Costs
 from trainer.journal import Row
 from trainer.loop import Settings, Tell
 from trainer.stages import Stage
@@ -32,6 +34,8 @@ class Show(Tell):
         self._mean: float | None = None
         self._done = self._seen = 0
         self._total = 0.0
+        self._begun = 0
+        self._texts: dict[str, dict[str, int]] = {}
         # Speed is told without the first step, which compiles, and without validation.
         self._since: float | None = None
 
@@ -54,7 +58,7 @@ class Show(Tell):
 
     def stage(self, stage: Stage, done: int) -> None:
         self._close()
-        self._stage, self._done = stage, done
+        self._stage, self._done, self._begun = stage, done, done
         self._since = None
         if done:
             self.say(f"{stage.name}: going on after step {done} of {stage.steps}")
@@ -90,6 +94,11 @@ class Show(Tell):
         self._since = time.monotonic()
         self.say(f"step {row['step']}: {row['bits_per_byte']:.4f} bits/byte on held-out documents")
 
+    def read(self, stage: Stage, costs: Costs) -> None:
+        since = f" since step {self._begun} of it" if self._begun else ""
+        self.say("\n".join([f"{stage.name}: the texts that were read{since}", *costs.lines()]))
+        self._texts[stage.name] = asdict(costs)
+
     def say(self, text: str) -> None:
         if self._active:
             tqdm.write(text, file=sys.stderr)
@@ -100,10 +109,11 @@ class Show(Tell):
         return self._seen / self._total if self._total else 0.0
 
     def facts(self) -> dict[str, Any]:
-        """What this process has measured; differs from run to run."""
+        """What this process has measured; differs from run to run. ``texts`` are by stage."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         unit = 1 if sys.platform == "darwin" else 1024
-        return {"tokens_per_second": self.speed(), "peak_memory_bytes": peak * unit}
+        texts = {"texts": self._texts} if self._texts else {}
+        return {"tokens_per_second": self.speed(), "peak_memory_bytes": peak * unit, **texts}
 
     def _close(self) -> None:
         if self._bar is not None:

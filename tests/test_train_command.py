@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,11 +19,13 @@ from tokenizers_here import small_tokenizer
 from training_here import stage
 
 from pipelines.cli import main
+from pipelines.command_train import _Plan, _recipe, add_parser
 from pipelines.training_data import text_data
 from tokenizer.shard_set import ShardSet
 from trainer.bits import prepare
 from trainer.loop import BEFORE
 from trainer.model_files import load_model
+from trainer.shape import preset
 from trainer.watch import Watch
 
 RUN_FILES = {
@@ -123,6 +127,21 @@ def test_a_finished_run_tells_again_what_it_came_to(trained_run, packed_run, tmp
     assert lines[-3].startswith("steps    24, of ")
     assert lines[-2:] == [f"{a:<9}{tmp_path}/run/{b}" for a, b in
                           (("model", "model"), ("curve", "loss.png"))]  # fmt: skip
+
+
+def test_totals_count_rows_that_were_lost(trained_run, packed_run, tmp_path, capsys):
+    shutil.copytree(trained_run, tmp_path / "run")
+    journal = tmp_path / "run" / "losses.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[10:20]))
+    tiny = str(trained_run.parent / "tiny.yaml")
+    assert train(packed_run, "-r", tiny, "--target", str(tmp_path / "run")) == 0
+    told = capsys.readouterr()
+    assert "losses.jsonl lacks 14 of the 24 steps that are done" in told.err
+    assert "nats a token at the first step that has a row" in told.out
+    before, after = (json.loads((f / "train.json").read_text()) for f in
+                     (trained_run, tmp_path / "run"))  # fmt: skip
+    assert (before["steps_without_row"], after["steps_without_row"]) == (0, 14)
+    assert [after[key] for key in ("steps", "tokens")] == [24, before["tokens"]]
 
 
 # --- going on, and beginning anew -----------------------------------------------------------------
@@ -256,6 +275,35 @@ def test_texts_are_tokenized_as_they_are_read(texts, packed_run, tmp_path, recip
     assert load_model(str(tmp_path / "run")).card["validation"] is None
 
 
+def test_texts_that_the_thresholds_leave_out_are_told(texts, packed_run, tmp_path, recipe, capsys):
+    for number in range(4):
+        (tmp_path / f"{number}.jsonl").write_text(json.dumps({"body": "Short."}) + "\n")
+    words = ["--texts", str(tmp_path / "*.jsonl"), "--texts", str(texts / "*.jsonl"),
+             "--field", "body", "-r", recipe(), "--target", str(tmp_path / "run")]  # fmt: skip
+    assert train(packed_run, *words) == 0
+    told = capsys.readouterr().err.splitlines()
+    first = told.index("core: the texts that were read")
+    counts = json.loads((tmp_path / "run" / "train.json").read_text())["measured"]["texts"]["core"]
+    assert 0 < counts["short_documents"] <= 4
+    assert told[first + 2].split()[:2] == ["read", str(counts["documents"])]
+    assert told[first + 3].split()[:4] == ["too", "few", "characters",
+                                           str(counts["short_documents"])]  # fmt: skip
+
+
+def test_a_stage_without_a_step_leaves_no_model(packed_run, tmp_path, recipe, capsys):
+    rows = [json.dumps({"text": "Words. " * words}) for words in (4, 4, 40)]
+    (tmp_path / "short.jsonl").write_text("\n".join(rows) + "\n")
+    words = ["--texts", str(tmp_path / "short.jsonl"), "-r", recipe()]
+    assert train(packed_run, *words, "--target", str(tmp_path / "run")) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "cidermill: the data of core ended before its first step, which takes 2 windows of 512 "
+        "tokens: of 3 documents 2 have fewer than 200 characters, and 1 fewer than 256 tokens; the "
+        "others have 0 tokens; give more data, longer texts, or smaller batches"
+    )
+    assert not (tmp_path / "run" / "model").exists()
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
 def test_texts_are_known_by_what_they_say(texts, tmp_path):
     shutil.copytree(texts, tmp_path / "texts")
 
@@ -289,6 +337,13 @@ def test_a_mixture_a_start_and_pruning(trained_run, packed_run, tmp_path, recipe
     assert model.card["validation"]["documents"] == 2
     assert model.card["training"]["start"] == load_model(str(trained_run)).card["weights_sha256"]
     assert "'max_repeats': '2'" in model.card["training"]["sources"][0]
+    other = "and not the one that the recipe tiny describes"
+    assert other not in capsys.readouterr().err
+    # The pruned model has other dimensions than the recipe's.
+    words = ["-r", recipe(tokens="1024", warmup="0"), "--start", str(tmp_path / "run")]
+    assert train(packed_run, *words, "--target", str(tmp_path / "after")) == 0
+    assert f"the model is {tmp_path}/run as it is, {other}" in capsys.readouterr().err
+    assert load_model(str(tmp_path / "after")).shape == model.shape
     first = rows(tmp_path / "run" / "losses.jsonl")[0]["loss"]
     begun = rows(trained_run / "losses.jsonl")
     # It begins about where the other ended, not at the start.
@@ -319,6 +374,39 @@ def test_the_options_describe_a_stage(packed_run, tmp_path, monkeypatch):
     assert (stage.batch, stage.optimizer.rate, found["settings"].seed) == (3, 0.01, 0)
     assert (packed_run / "models" / "n").is_dir()
     shutil.rmtree(packed_run / "models")
+
+
+def test_a_preset_beside_a_recipe_s_layer_wise_model_is_layer_wise(packed_run, tmp_path):
+    own = tmp_path / "own.yaml"
+    model = "model: {layer_wise: true, width: 128, layers: 3, head: 32}"
+    lines = TINY.splitlines(keepends=True)
+    assert lines[1].startswith("model: ")
+    own.write_text("".join([lines[0], model, "\n", *lines[2:]]))
+
+    def shape(*words: str):
+        parser = argparse.ArgumentParser()
+        add_parser(parser.add_subparsers())
+        return _recipe(parser.parse_args(["train", "-r", str(own), *words])).shape(900)
+
+    assert shape("--preset", "1m") == preset("1m", 900, layer_wise=True)
+    assert shape().layers != shape("--preset", "1m").layers
+    own.write_text(TINY)
+    assert shape("--preset", "1m") == preset("1m", 900)
+
+
+def test_the_first_process_decides_on_bf16_for_all(packed_run, tmp_path, monkeypatch):
+    """One that decided for itself would train in another type than the others, who then wait."""
+    asked = []
+
+    def everyone(value: int) -> list[int]:
+        asked.append(value)
+        return [1, value]
+
+    monkeypatch.setattr("trainer.arrays.everyone", everyone)
+    monkeypatch.setattr("trainer.compute.bf16_ratio", lambda *_: 0.9)
+    second = argparse.Namespace(process=1, compute="bf16", restart=False)
+    assert _Plan._compute(SimpleNamespace(notes=[]), second, None, str(tmp_path)) == "bf16"
+    assert asked == [0]
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ class Fixed:
         ]
 
 
-def test_the_likeliest_choice_and_the_likeliest_a_byte():
+def test_the_likeliest_choice_and_the_likeliest_a_character():
     scorer = Fixed({"1": 2.0, "2": 1.2})
     question = Question("task", "This is 7", ("1", "22"), 1)
     (found,) = answer(scorer, small_tokenizer(), [question])
@@ -160,6 +160,23 @@ def test_the_likeliest_choice_and_the_likeliest_a_byte():
     assert (found.choice, found.normalised_choice) == (0, 1)
     (result,) = results([found]).values()
     assert (result.accuracy, result.normalised) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("texts", "likelihoods", "best"),
+    [
+        # The space that parts them from the question is not counted: -0.95 a character and not -1.
+        ((" x", " yy"), (-1.0, -1.9), 1),
+        ((" x", "yy"), (-1.0, -2.1), 0),
+        (("  x", " yy"), (-2.0, -2.1), 0),
+        # Characters and not bytes.
+        ((" \u6771\u4eac", " abcde"), (-3.0, -5.0), 1),
+        # Nothing else than the space is of one character.
+        ((" ", " ab"), (-1.0, -1.9), 1),
+    ],
+)
+def test_lengths_are_those_of_the_evaluation_harness(texts, likelihoods, best):
+    assert Answer(Question("t", "q", texts, 0), likelihoods).normalised_choice == best
 
 
 def test_the_questions_own_tokens_cost_nothing():
@@ -184,7 +201,7 @@ def test_results_by_task():
     )  # fmt: skip
     assert list(found) == ["a", "b"]
     a = found["a"]
-    # By bytes the second choice is the likelier of the first two questions: -0.75 and not -1.
+    # By characters the second choice is the likelier of the first two questions: -0.75 and not -1.
     assert (a.questions, a.accuracy, a.normalised) == (4, 0.5, 0.5)
     assert a.chance == pytest.approx((1 / 2 + 1 / 2 + 1 / 4 + 1 / 4) / 4)
     assert a.error == pytest.approx(math.sqrt(0.25 / 4))
@@ -194,7 +211,7 @@ def test_results_by_task():
     }  # fmt: skip
     table = [row.split() for row in choices.lines(found)]
     assert table == [
-        ["task", "questions", "accuracy", "a", "byte", "±", "chance"],
+        ["task", "questions", "accuracy", "normalised", "±", "chance"],
         ["a", "4", "50.0%", "50.0%", "25.0%", "37.5%"],
         ["b", "1", "100.0%", "100.0%", "0.0%", "50.0%"],
     ]

@@ -16,7 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, digests
-from training_here import LENGTH, SHAPE, TEXTS, stage, training, write_text_shards
+from training_here import (
+    LENGTH,
+    SHAPE,
+    TEXTS,
+    random_model,
+    stage,
+    training,
+    write_text_shards,
+)
 
 from tokenizer.shard_set import ShardSet
 from trainer import checkpoint
@@ -136,6 +144,27 @@ def test_other_settings_are_refused(shards, whole, changes, message):
     assert "name another --target, or --restart" in str(error.value)
 
 
+@pytest.mark.parametrize("begun", ["now", "before"])
+def test_where_the_files_of_a_stage_lie_is_no_setting(shards, tmp_path, monkeypatch, begun):
+    labels = tmp_path / "labels"
+    index = write_labels(random_model(gain=3.0), shards, str(labels))
+    assert index["shards_done"]
+    beside = {"teacher": open_labels(str(labels), shards)}
+    told = {"beside": beside, "stop": iter([False, True]).__next__}
+    first = (stage(steps=3, labels=str(labels), mixture="a/half.yaml"),)
+    with pytest.raises(Stopped):
+        training(tmp_path / "run", shards, first, **told).run()
+    last = tmp_path / "run" / "checkpoints" / "step-00000002"
+    if begun == "before":
+        rewrite(last, "identity", "0" * 64)
+    monkeypatch.chdir(tmp_path)
+    again = (stage(steps=3, labels="labels", mixture="half.yaml"),)
+    training(tmp_path / "run", shards, again, beside=beside).run()
+    assert load_model(str(tmp_path / "run")).card["training"]["stages"][0]["labels"] == "labels"
+    with pytest.raises(CheckpointError, match=r"sources\[0\] was .* and is others"):
+        training(tmp_path / "run", shards, again, beside=beside, source="others").run()
+
+
 @pytest.mark.parametrize("texts", [TEXTS[:3], TEXTS[::-1], [], [{**TEXTS[0], "source": "c"}]])
 def test_a_run_is_validated_on_the_same_texts_to_its_end(shards, whole, tmp_path, texts):
     damaged(whole, tmp_path)
@@ -213,7 +242,7 @@ def rewrite(last: Path, name: str, value: object) -> None:
     ("name", "value", "message"),
     [
         ("place", ..., "'place' is absent; it must be dict"),
-        ("identity", None, "'identity' is None; it must be str"),
+        ("settings", None, "'settings' is None; it must be dict"),
         ("shape", [], r"'shape' is \[\]; it must be dict"),
         ("stage_step", -1, "'stage_step' is -1; it must be int, and no number below 0"),
         ("tokens", True, "'tokens' is True; it must be int"),
@@ -224,6 +253,53 @@ def test_a_state_without_what_it_must_have(shards, whole, tmp_path, name, value,
     rewrite(damaged(whole, tmp_path), name, value)
     with pytest.raises(CheckpointError, match=rf"state.json is damaged: {message}.*; remove "):
         training(tmp_path, shards).run()
+
+
+def test_rows_that_were_lost_are_told(shards, whole, tmp_path):
+    notes: list[str] = []
+    tell = Tell()
+    tell.say = notes.append  # type: ignore[method-assign]
+    damaged(whole, tmp_path)
+    training(tmp_path, shards, tell=tell).run()
+    assert not notes
+    rows = losses(tmp_path).splitlines(keepends=True)
+    (tmp_path / "losses.jsonl").write_text("".join(rows[:2] + rows[5:]))
+    training(tmp_path, shards, tell=tell).run()
+    (note,) = notes
+    assert note.startswith(f"{tmp_path}/losses.jsonl lacks 3 of the 12 steps that are done: the")
+
+
+def test_no_checkpoint_outlives_the_rows_before_it(shards, tmp_path, monkeypatch):
+    """Rows and checkpoints alike are on disk when a checkpoint is: by what was written and synced
+    before each."""
+    unsynced: set[str] = set()
+    add, sync, save = Journal.add, Journal.sync, checkpoint.save
+
+    def added(self, row):
+        add(self, row)
+        unsynced.add(self._path)
+
+    def synced(self):
+        sync(self)
+        unsynced.discard(self._path)
+
+    def saved(*args):
+        assert not unsynced
+        return save(*args)
+
+    monkeypatch.setattr(Journal, "add", added)
+    monkeypatch.setattr(Journal, "sync", synced)
+    monkeypatch.setattr(checkpoint, "save", saved)
+    training(tmp_path, shards, (stage(steps=3),)).run()
+
+
+def test_a_journal_that_is_synced_is_on_disk(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(os, "fsync", lambda number: found.append(os.fstat(number).st_ino))
+    journal = Journal(str(tmp_path / "rows.jsonl"))
+    journal.add({"step": 1})
+    journal.sync()
+    assert found == [(tmp_path / "rows.jsonl").stat().st_ino]
 
 
 def test_another_mesh_is_told(shards, whole, tmp_path):
@@ -242,6 +318,26 @@ def test_another_mesh_is_told(shards, whole, tmp_path):
     assert note.startswith(
         "this run was saved on a mesh of 1x1x2x1 in 1 processes and goes on on a mesh of 1x1x1x1 in"
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ("a mesh of 1x1x1x1 in 1 processes, cores: 3", False),
+        ("a mesh of 1x1x1x1 in 1 processes, cores: 2", True),
+        # A run that began before checkpoints told them.
+        ("a mesh of 1x1x1x1 in 1 processes", False),
+    ],
+)
+def test_another_number_of_cores_is_told(shards, whole, tmp_path, monkeypatch, before, told):
+    notes: list[str] = []
+    tell = Tell()
+    tell.say = notes.append  # type: ignore[method-assign]
+    rewrite(damaged(whole, tmp_path), "devices", before)
+    monkeypatch.setattr("trainer.loop.usable_cores", lambda: 3)
+    training(tmp_path, shards, tell=tell).run()
+    assert bool(notes) is told
+    assert all("cores: 2 and goes on on" in n and "cores: 3: sums" in n for n in notes)
 
 
 def test_processes_that_do_not_share_their_folder_are_refused(shards, whole, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.shipped import shipped_names
-from pipelines.training_data import shard_data
+from pipelines.training_data import _plan, shard_data
 from pipelines.training_recipes import load_training, make_shape, parse_training
 from pipelines.training_report import smooth
 from pipelines.yaml_tree import RecipeError
@@ -105,6 +106,17 @@ stages:
     assert not grown.uniform
 
 
+def test_null_switches_a_bound_off_as_the_report_writes_it():
+    text = PLAIN.replace(
+        "640}", "640, optimizer: {clip: null, skip: null, update_clip: null, mup_width: null}}"
+    )
+    (stage,) = parse_training(text, "x").stages
+    optimizer = stage.optimizer
+    assert (optimizer.clip, optimizer.skip, optimizer.update_clip) == (math.inf,) * 3
+    told = optimizer.to_dict()
+    assert [told[key] for key in ("clip", "skip", "update_clip", "mup_width")] == [None] * 4
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
@@ -135,6 +147,16 @@ stages:
         ("640}", "640, optimizer: {kind: sgd}}", "no optimizer 'sgd'; there are afm, adamw"),
         ("640}", "640, optimizer: {speed: 1}}", "no such setting of an optimizer"),
         ("640}", "640, optimizer: {rate: 0}}", "rate is 0.0; it must be above 0"),
+        ("640}", "640, optimizer: {rate: true}}", "rate is True; write a number such as 10M"),
+        ("640}", "640, optimizer: {rate: null}}", "rate is None; write a number such as 10M"),
+        ("640}", "640, optimizer: {eps: null}}", "eps is None; write a number such as 10M"),
+        ("640}", "640, optimizer: {skip: false}}", "skip is False; write a number such as 10M"),
+        ("640}", "640, optimizer: {skip: .inf}}", "x:4: skip is inf; write null for no bound"),
+        ("640}", "640, optimizer: {mup_width: true}}", "mup_width is True; write a number"),
+        ("640}", "640, optimizer: {decay_norms: 3.5}}", "is 3.5; it must be true or false"),
+        ("640}", "640, optimizer: {decay_by_rate: null}}", "is None; it must be true or false"),
+        ("640}", "640, labels: ''}", "x:4: labels is empty; name what it is, or leave it out"),
+        ("640}", "640, mixture: ''}", "x:4: mixture is empty; name what it is, or leave it out"),
         ("640}", "640, optimizer: 3}", "an optimizer must be a mapping of names to values"),
         ("640}", "640, mixture: 3}", "x:4: mixture must be text, not 3"),
     ],
@@ -189,6 +211,23 @@ def test_what_is_read_over_and_over_is_told(shards):
     (note,) = shard_data(folder, often, tokenizer, 0).notes
     assert note.startswith(f"core: {often.tokens} tokens are 10.0 times what the shards hold")
     assert not shard_data(folder, stage(tokens=4 * windows * 512), tokenizer, 0).notes
+
+
+def test_what_a_mixture_reads_over_and_over_is_told(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "name: own\nsequence_length: 512\ncomponents:\n"
+        "  - {name: few, sources: [a], share: 60, max_repeats: 30}\n"
+        "  - {name: rest, sources: ['*'], share: 40, max_repeats: 30}\n"
+    )
+    windows = {"a": 10, "b": 5, "c": 5}
+    often = stage(tokens=100 * 512, batch=1, mixture=str(path))
+    (note,) = _plan(often, windows)[1]
+    assert note == (
+        "core: the mixture 'own' takes all of 'few' 6.0 times; beyond 4 times more of the same "
+        "teaches little"
+    )
+    assert not _plan(stage(tokens=66 * 512, batch=1, mixture=str(path)), windows)[1]
 
 
 def test_a_report_s_mean_has_no_bias_to_its_start():

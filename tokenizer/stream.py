@@ -40,6 +40,8 @@ _SPACE = re.compile(r"\s+")
 class Costs:
     """What was read, what the thresholds left out, and what was packed."""
 
+    min_characters: int = MIN_CHARACTERS
+    min_tokens: int = MIN_TOKENS
     documents: int = 0
     characters: int = 0
     short_documents: int = 0
@@ -68,6 +70,14 @@ class Costs:
             ),
             f"{self.tokens} tokens, {self.padding} places of padding",
         ]
+
+    def left_out(self) -> str:
+        """What the thresholds left out, in a few words."""
+        return (
+            f"of {self.documents} documents {self.short_documents} have fewer than "
+            f"{self.min_characters} characters, and {self.few_documents} fewer than "
+            f"{self.min_tokens} tokens; the others have {self.tokens} tokens"
+        )
 
 
 def _share(part: int, whole: int) -> str:
@@ -125,7 +135,7 @@ class TextStream:
         self._length, self._batch, self._field = length, batch, field
         self._min_characters, self._min_tokens = min_characters, min_tokens
         self._place = _Place(0, 0, 0)
-        self.costs = Costs()
+        self.costs = Costs(min_characters, min_tokens)
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches from the present place on; the last may be smaller, its last window padded."""

@@ -1,8 +1,9 @@
 """Multiple-choice questions in the usual way: the answer that the model finds likeliest.
 
-As EleutherAI's evaluation harness does it: each choice is scored by the log-likelihood of its
-tokens behind the question's (accuracy), and by the same a byte of the choice, so that long answers
-are not at a disadvantage (normalised accuracy).
+As EleutherAI's evaluation harness does it (lm_eval/api/task.py, ``acc`` and ``acc_norm``): each
+choice is scored by the log-likelihood of its tokens behind the question's (accuracy), and by the
+same a character of the choice, so that long answers are not at a disadvantage (normalised
+accuracy). The space that parts it from the question is scored with it, and not counted.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Answer:
 
     @property
     def normalised_choice(self) -> int:
-        """The likeliest choice a byte."""
-        lengths = [len(choice.encode()) for choice in self.question.choices]
+        """The likeliest choice a character; a space that it begins with is the delimiter."""
+        lengths = [max(1, len(choice.removeprefix(" "))) for choice in self.question.choices]
         return int(np.argmax(np.array(self.likelihoods) / lengths))
 
 
@@ -200,11 +201,11 @@ def _result(found: Sequence[Answer]) -> Result:
 
 def lines(found: Mapping[str, Result]) -> list[str]:
     """The results as a table for people."""
-    head = f"{'task':<32}{'questions':>10}{'accuracy':>10}{'a byte':>10}{'±':>8}{'chance':>8}"
+    head = f"{'task':<32}{'questions':>10}{'accuracy':>10}{'normalised':>12}{'±':>8}{'chance':>8}"
     return [
         head,
         *(
-            f"{name:<32}{r.questions:>10}{r.accuracy:>10.1%}{r.normalised:>10.1%}{r.error:>8.1%}"
+            f"{name:<32}{r.questions:>10}{r.accuracy:>10.1%}{r.normalised:>12.1%}{r.error:>8.1%}"
             f"{r.chance:>8.1%}"
             for name, r in found.items()
         ),

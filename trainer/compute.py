@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from trainer.linear import linear
 
-ROUNDS = 5
+ROUNDS = 9
+GAIN = 1.05
+"""How many times as fast bf16 must be: it costs digits, and measurements err by some hundredths."""
 CACHE = "jax"
 
 
@@ -51,24 +56,44 @@ def start(cache: str | None, hosts: Hosts | None = None) -> None:
         jax.distributed.initialize(hosts.coordinator, hosts.processes, hosts.process)
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, which need not be all of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def bf16_ratio(width: int, hidden: int, tokens: int = 1024) -> float:
     """How fast a feed-forward block's products and their gradients are in bf16, as a ratio to f32.
 
-    Takes under a second. Its result is for a decision that is then written down, never recomputed.
+    The median of rounds that time both types one after the other, so that what else the machine
+    does falls on both, and one disturbed round decides nothing. Takes about a second. Its result is
+    for a decision that is then written down, never recomputed.
     """
-    times = {dtype: [0.0] * ROUNDS for dtype in (jnp.float32, jnp.bfloat16)}
     run = jax.jit(_block)
-    arrays = {
-        dtype: (jnp.ones((tokens, width), dtype), jnp.ones((width, hidden), dtype))
-        for dtype in times
-    }
-    for dtype, found in times.items():
-        jax.block_until_ready(run(*arrays[dtype]))
-        for number in range(ROUNDS):
-            begun = time.perf_counter()
-            jax.block_until_ready(run(*arrays[dtype]))
-            found[number] = time.perf_counter() - begun
-    return min(times[jnp.float32]) / min(times[jnp.bfloat16])
+    kinds = [
+        (jnp.ones((tokens, width), dtype), jnp.ones((width, hidden), dtype))
+        for dtype in (jnp.float32, jnp.bfloat16)
+    ]
+    for kind in kinds:
+        jax.block_until_ready(run(*kind))
+    ratios = []
+    for _ in range(ROUNDS):
+        single, half = (_time(run, *kind) for kind in kinds)
+        ratios.append(single / half)
+    return statistics.median(ratios)
+
+
+def bf16_pays(ratio: float) -> bool:
+    """Whether bf16 is so many times as fast as f32 that it is worth its digits."""
+    return ratio >= GAIN
+
+
+def _time(run: Callable[..., Any], *arrays: jax.Array) -> float:
+    """Seconds that a computation takes."""
+    begun = time.perf_counter()
+    jax.block_until_ready(run(*arrays))
+    return time.perf_counter() - begun
 
 
 @partial(jax.grad, argnums=(0, 1))

@@ -23,6 +23,11 @@ class Journal:
         with open(self._path, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
 
+    def sync(self) -> None:
+        """Have all lines on disk, so that no later checkpoint outlives them."""
+        with open(self._path, "a", encoding="utf-8") as handle:
+            os.fsync(handle.fileno())
+
     def rows(self) -> list[Row]:
         """All lines that are whole."""
         try:
@@ -44,4 +49,11 @@ class Journal:
         temporary = f"{self._path}.writing"
         with open(temporary, "w", encoding="utf-8") as handle:
             handle.writelines(json.dumps(row) + "\n" for row in kept)
+            handle.flush()
+            os.fsync(handle.fileno())
         os.replace(temporary, self._path)
+        folder = os.open(os.path.dirname(self._path) or ".", os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

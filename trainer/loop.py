@@ -6,13 +6,12 @@ had not been stopped; what it was begun with is noted, and other settings are re
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -20,10 +19,12 @@ from numpy.typing import NDArray
 
 from tokenizer.model import Tokenizer
 from tokenizer.reader import Batch
+from tokenizer.stream import Costs
 from trainer import arrays, checkpoint
 from trainer.bits import Judgement, Text, judge, shorten
 from trainer.bits import digest as text_digest
 from trainer.checkpoint import CHECKPOINTS, CheckpointError
+from trainer.compute import usable_cores
 from trainer.journal import Journal, Row
 from trainer.memory import give_back
 from trainer.model import initialise, shapes
@@ -45,6 +46,12 @@ MODEL = "model"
 BEFORE = "before"
 """The stage of the row of validations that was made before the first step."""
 
+PLACES = ("mixture", "labels")
+"""Settings of a stage that name files."""
+
+CORES = ", cores: "
+"""Stands before their number in what a checkpoint tells of the devices."""
+
 BEFORE_SHARE = 0.1
 """Before the first step all held-out documents are judged, unless they have more than this share of
 the run's tokens: then that would cost more than some hundredths of the training's time."""
@@ -63,6 +70,13 @@ class Source(Protocol):
     def set_state(self, state: Mapping[str, Any]) -> None: ...
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """A source that leaves out some of what it reads, and counts it: texts, and not shards."""
+
+    costs: Costs
+
+
 class Tell:
     """Is told what happens. This one tells nobody."""
 
@@ -75,13 +89,17 @@ class Tell:
     def validated(self, row: Row) -> None:
         """The model was validated."""
 
+    def read(self, stage: Stage, costs: Costs) -> None:
+        """A stage has ended; this was left out of what it read since it began or went on."""
+
     def say(self, text: str) -> None:
         """Something worth a line."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is made of; all of it is in its identity but what is marked as not.
+    """What a run is made of; all of it is in its identity but what is marked as not, and where
+    files of ``stages`` lie.
 
     Args:
       sources: for each stage what identifies its data, such as the digest of its shards.
@@ -144,6 +162,10 @@ class _Place:
         )
 
 
+class NoSteps(ValueError):
+    """The data of a stage has ended before its first step, so there is nothing to go on with."""
+
+
 class Stopped(Exception):
     """The run was asked to stop, and did, behind the checkpoint that the message names."""
 
@@ -189,6 +211,7 @@ class Training:
         Raises:
           CheckpointError: what lies in the folder is damaged or of other settings.
           Diverged: the run went wrong; it can be begun again from the checkpoint named.
+          NoSteps: the data of a stage fills no batch.
           Stopped: it was asked to; the same call goes on.
         """
         os.makedirs(self._checkpoints, exist_ok=True)
@@ -254,6 +277,10 @@ class Training:
                 give_back()
                 compiled = True
             self._after(stage, source, watch, found, factor)
+        if isinstance(source, Counting):
+            self._tell.read(stage, source.costs)
+        if not self._place.stage_step:
+            raise NoSteps(_told_no_steps(stage, source))
         self._leave(stage, keep)
 
     def _after(self, stage: Stage, source: Source, watch: Watch, told: Row, factor: float) -> None:
@@ -382,7 +409,6 @@ class Training:
             for name in ("momentum", "square"):
                 files[name] = arrays.fetch(self._state[name])
         state = {
-            "identity": identity(self.settings),
             "settings": self.settings.to_dict(),
             "shape": self._shape.to_dict(),
             "place": {
@@ -400,6 +426,8 @@ class Training:
         }
         path = os.path.join(self._checkpoints, f"step-{self._place.step:08d}")
         if self._writes:
+            for journal in (self._losses, self._validations):
+                journal.sync()
             path = checkpoint.save(self._checkpoints, self._place.step, files, state)
             checkpoint.keep_last(self._checkpoints, self.settings.keep)
         self._last = path
@@ -423,11 +451,12 @@ class Training:
         # The run has gone on from each but the last.
         self._good = found[-2] if len(found) > 1 else None
         files, state = checkpoint.load(path)
-        if checkpoint.field(path, state, "identity", str) != identity(self.settings):
-            before = checkpoint.field(path, state, "settings", dict)
+        before = identity(checkpoint.field(path, state, "settings", dict))
+        now = identity(self.settings.to_dict())
+        if before != now:
             raise CheckpointError(
                 f"{self.folder} holds a run with other settings: "
-                f"{difference(before, self.settings.to_dict())}; name another --target, "
+                f"{difference(before, now)}; name another --target, "
                 "or --restart"
             )
         self._check_texts(checkpoint.field(path, state, "validation", dict))
@@ -438,18 +467,28 @@ class Training:
         if self._writes:
             for journal in (self._losses, self._validations):
                 journal.cut(self._place.step)
-        before = checkpoint.field(path, state, "devices", str)
-        if before != self._devices():
+            missing = self._place.step - len({row["step"] for row in self._losses.rows()})
+            if missing:
+                self._tell.say(
+                    f"{os.path.join(self.folder, LOSSES)} lacks {missing} of the "
+                    f"{self._place.step} steps that are done: the run goes on as it would have, "
+                    "but the losses, norms and skips of those steps are lost to the report"
+                )
+        saved, here = checkpoint.field(path, state, "devices", str), self._devices()
+        # Earlier checkpoints do not tell the cores.
+        if saved not in (here, here.partition(CORES)[0]):
             self._tell.say(
-                f"this run was saved on {before} and goes on on {self._devices()}: sums are taken "
-                "in another order, so that losses may differ in their last digits"
+                f"this run was saved on {saved} and goes on on {here}: sums are taken in another "
+                "order, so that losses may differ in their last digits"
             )
 
     def _devices(self) -> str:
-        """What decides the order of sums: the mesh, and how many processes have it."""
+        """What decides the order of sums: the mesh, how many processes have it, and among how many
+        cores XLA shares out a product."""
         sizes = (1,) if self._layout is None else self._layout.mesh.devices.shape
         mesh = "x".join(map(str, (*sizes, *(1,) * (len(AXES) - len(sizes)))))
-        return f"a mesh of {mesh} in {jax.process_count()} processes"
+        cores = f"{CORES}{usable_cores()}" if jax.default_backend() == "cpu" else ""
+        return f"a mesh of {mesh} in {jax.process_count()} processes{cores}"
 
     def _check_place(self) -> None:
         """Every process must have found the same checkpoint."""
@@ -507,9 +546,33 @@ def _put_state(state: Mapping[str, Any], layout: Layout | None) -> dict[str, Any
     }
 
 
-def identity(settings: Settings) -> str:
-    """The SHA-256 of what decides the losses of a run."""
-    return hashlib.sha256(json.dumps(settings.to_dict(), sort_keys=True).encode()).hexdigest()
+def _told_no_steps(stage: Stage, source: Source) -> str:
+    """Why a stage made no step, and what to do."""
+    found = f": {source.costs.left_out()}" if isinstance(source, Counting) else ""
+    return (
+        f"the data of {stage.name} ended before its first step, which takes {stage.batch} windows "
+        f"of {stage.length} tokens{found}; give more data, longer texts, or smaller batches"
+    )
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the losses of a run, of its settings as JSON has them.
+
+    ``sources`` say which windows a mixture takes, and whose labels they are; where their files lie
+    decides nothing.
+    """
+    stages = settings.get("stages")
+    if not isinstance(stages, list):
+        return dict(settings)
+    return {
+        **settings,
+        "stages": [
+            {key: value for key, value in stage.items() if key not in PLACES}
+            if isinstance(stage, dict)
+            else stage
+            for stage in stages
+        ],
+    }
 
 
 def difference(before: Any, now: Any, where: str = "") -> str:

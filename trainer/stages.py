@@ -46,6 +46,9 @@ class Stage:
         for name, least in (("tokens", 1), ("length", 2), ("batch", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        for name in ("mixture", "labels"):
+            if getattr(self, name) == "":
+                raise ValueError(f"{name} is empty; name what it is, or leave it out")
         if self.steps < 1:
             raise ValueError(
                 f"the stage {self.name!r} has {self.tokens} tokens, and one step takes "
