@@ -149,7 +149,7 @@ def compare(
     print(
         f"  {reader}: max |{what} difference| {np.abs(a - b).max():.2e} (mean "
         f"{np.abs(a - b).mean():.1e}), same argmax {same:.1%} of {len(a)}\n"
-        f"    choices: accuracy {other.accuracy:.1%} (ours {own.accuracy:.1%}), a byte "
+        f"    choices: accuracy {other.accuracy:.1%} (ours {own.accuracy:.1%}), normalised "
         f"{other.normalised:.1%} (ours {own.normalised:.1%}), same answers {alike:.1%} of "
         f"{len(answers)}, max |log-likelihood difference| {off:.2e}"
     )
