@@ -15,13 +15,13 @@ import os
 import sys
 from collections.abc import Iterator
 from collections.abc import Sequence as Listed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.adapter_files import read_adapter
-from runtime.adapters import LoadedAdapter, load_adapter, same
+from runtime.adapters import Identity, LoadedAdapter, identity, load_adapter
 from runtime.build import NoLibrary
 from runtime.cache import Sequence, shared
 from runtime.engine import Engine
@@ -73,7 +73,7 @@ class Model:
         self._options = {"context": context, "cache_bits": cache_bits}
         self._threads, self._kernels, self._keep = threads, kernels, keep
         self._lock = Lock()
-        self._kept: list[Sequence] = []
+        self._kept: list[tuple[Identity, Sequence]] = []
         self._adapter: LoadedAdapter | None = None
         self._engine, self._process = self._new_engine(), os.getpid()
 
@@ -270,23 +270,26 @@ class Model:
         """A sequence that has as much of a prompt's beginning as was kept of its adapter. The
         last token is always computed: its logits are wanted."""
         with self._lock:
-            alike = [kept for kept in self._kept if same(kept.adapter, adapter)]
+            own = identity(adapter)
+            alike = [kept for its, kept in self._kept if its == own]
             best = max(alike, key=lambda kept: shared(kept.ids, ids), default=None)
             if best is None:
                 return Sequence(self.shape, self._options["cache_bits"], adapter=adapter)
-            return best.beginning(min(shared(best.ids, ids), len(ids) - 1))
+            found = best.beginning(min(shared(best.ids, ids), len(ids) - 1))
+            return replace(found, adapter=adapter)
 
     def _remember(self, sequence: Sequence) -> None:
-        """Keep a sequence that no one goes on with; it takes the place of its own beginning."""
+        """Keep a sequence that no one goes on with; it takes the place of its own beginning. Of its
+        adapter the identity alone is kept: whoever loaded the factors bounds their memory."""
         if not self._keep:
             return
         with self._lock:
+            own = identity(sequence.adapter)
             others = [
-                kept for kept in self._kept
-                if shared(kept.ids, sequence.ids) < len(kept)
-                or not same(kept.adapter, sequence.adapter)
+                (its, kept) for its, kept in self._kept
+                if its != own or shared(kept.ids, sequence.ids) < len(kept)
             ]  # fmt: skip
-            self._kept = [*others, sequence][-self._keep :]
+            self._kept = [*others, (own, replace(sequence, adapter=None))][-self._keep :]
 
     def _new(self) -> Sequence:
         return Sequence(self.shape, self._options["cache_bits"], adapter=self._adapter)

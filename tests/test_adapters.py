@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 
 import numpy as np
 import pytest
@@ -133,6 +134,10 @@ def test_what_was_read_is_kept_for_each_adapter(monkeypatch):
             computed.clear()
             one.complete(PROMPTS[3:], tokens=1, sampling=GREEDY, adapters=[adapter])
             assert computed == [tokens]
+    # Nothing but what was read: whoever has loaded an adapter decides how long it is in memory.
+    gone = weakref.ref(adapters.pop(0))
+    del adapter
+    assert gone() is None
 
 
 def test_each_prompt_names_its_adapter():
