@@ -127,16 +127,22 @@ def test_training_that_made_it_worse_is_told():
 def test_a_table_has_a_line_for_each_layer():
     matrices = [
         Matrix("embedding", 64, 32, 8, 3000, 0.5, 0.25),
-        Matrix("layers.0.q", 32, 32, 4, 500, 0.25, 0.5),
+        Matrix("layers.0.q", 32, 32, 4, 500, 0.25, -1.0),
         Matrix("layers.0.down", 32, 32, 3, 400, 0.5, 0.5),
     ]
     times = {"avx2": {"embedding": 3.0, "layers.0.q": 0.25, "layers.0.down": 0.5}}
     found = [line.split() for line in layer_lines(matrices, times)]
     assert found == [
-        ["bits", "q", "down", "bytes", "ms", "avx2", "loss", "change"],
-        ["embedding", "8", "3000", "3.0000", "+0.50000"],
-        ["layers.0", "4", "3", "900", "0.7500", "+0.75000"],
+        ["bits", "q", "down", "bytes", "ms", "avx2", "divergence", "loss", "change"],
+        ["embedding", "8", "3000", "3.0000", "0.50000", "+0.25000"],
+        ["layers.0", "4", "3", "900", "0.7500", "0.75000", "-0.50000"],
     ]
+    # What was not measured has no column; a layer of which it was not, no number.
+    unknown = [replace(own, loss=None) for own in matrices]
+    assert "loss change" not in layer_lines(unknown, times)[0]
+    unknown[0] = replace(unknown[0], divergence=None)
+    found = [line.split() for line in layer_lines(unknown, {})]
+    assert found[1:] == [["embedding", "8", "3000"], ["layers.0", "4", "3", "900", "0.75000"]]
 
 
 def test_the_adapter_is_for_this_base_alone(quantized):
