@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from quantizing_here import SHAPE, trained
-from training_here import TEXTS
+from training_here import LENGTH, TEXTS
 
 from pipelines import quantizing
 from pipelines.cli import main
+from pipelines.exporting import dequantized
 from pipelines.own_adapters import RECOVERED
 from pipelines.quantize_report import Matrix, Variant, layer_lines, worse_lines
 from runtime import native
@@ -73,6 +74,7 @@ def test_the_file_is_of_the_bits_that_were_asked_for(quantized):
     assert len({row["bits"] for row in report["matrices"]} - {8}) > 1
     _, model, _ = trained()
     assert contents.facts["model"] == model.card["weights_sha256"]
+    assert dequantized(contents).context == model.context == LENGTH
     assert contents.tokenizer.sha256 == model.tokenizer.sha256
 
 
