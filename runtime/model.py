@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from runtime.adapter_files import read_adapter
 from runtime.adapters import Identity, LoadedAdapter, identity, load_adapter
 from runtime.build import NoLibrary
-from runtime.cache import Sequence, shared
+from runtime.cache import BLOCK, Sequence, shared
 from runtime.engine import Engine
 from runtime.file import Contents, read
 from runtime.lock import Lock
@@ -248,7 +248,7 @@ class Model:
     def _generate(
         self, texts: list[_Text], tokens: int, how: Sampling, randoms: list[np.random.Generator]
     ) -> Iterator[Piece]:
-        sequences = [self._begin(text.ids, text.adapter) for text in texts]
+        sequences = self._begin_all(texts)
         going = [(s, text.ids[len(s) :], text) for s, text in zip(sequences, texts, strict=True)]
         while going:
             with self._lock:
@@ -265,6 +265,28 @@ class Model:
                 else:
                     left.append((sequence, [number], text))
             going = left
+
+    def _begin_all(self, texts: list[_Text]) -> list[Sequence]:
+        """A sequence for each prompt. Of those that begin alike under one adapter the first is read
+        here, and the others have what they share with it."""
+        found = [self._begin(text.ids, text.adapter) for text in texts]
+        first: dict[tuple[Identity, tuple[int, ...]], int] = {}
+        alike: list[tuple[int, int, int]] = []
+        for number, text in enumerate(texts):
+            lead = first.setdefault((identity(text.adapter), tuple(text.ids[:BLOCK])), number)
+            common = min(shared(texts[lead].ids, text.ids), len(text.ids) - 1)
+            # Less than a block is not worth a call of its own.
+            if number != lead and common - len(found[number]) >= BLOCK:
+                alike.append((number, lead, common))
+        leads = dict.fromkeys(lead for _, lead, _ in alike)
+        if leads:
+            with self._lock:
+                self._ready().logits(
+                    [(found[lead], texts[lead].ids[len(found[lead]) : -1]) for lead in leads]
+                )
+        for number, lead, common in alike:
+            found[number] = found[lead].beginning(min(common, len(found[lead])))
+        return found
 
     def _begin(self, ids: list[int], adapter: LoadedAdapter | None) -> Sequence:
         """A sequence that has as much of a prompt's beginning as was kept of its adapter. The

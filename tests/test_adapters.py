@@ -151,6 +151,10 @@ def test_each_prompt_names_its_adapter():
         assert one.complete(PROMPTS, tokens=8, sampling=GREEDY, adapters=adapters) == wanted
     same = one.complete([PROMPTS[0]] * 4, tokens=8, sampling=GREEDY, adapters=adapters)
     assert len(set(same)) == 4
+    text = own_texts()[0][:400]
+    wanted = [one.complete([text], tokens=4, sampling=GREEDY, adapters=[a])[0] for a in adapters]
+    own = model().complete([text] * 8, tokens=4, sampling=GREEDY, adapters=adapters * 2)
+    assert own == wanted * 2
     with pytest.raises(ValueError, match="1 adapters for 2 prompts"):
         one.generate(PROMPTS[:2], adapters=[None])
 
