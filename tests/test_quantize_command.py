@@ -75,6 +75,7 @@ def test_the_file_is_of_the_bits_that_were_asked_for(quantized):
     _, model, _ = trained()
     assert contents.facts["model"] == model.card["weights_sha256"]
     assert dequantized(contents).context == model.context == LENGTH
+    assert report["facts"]["base"] == contents.digest  # what adapters of others are bound with
     assert contents.tokenizer.sha256 == model.tokenizer.sha256
 
 
