@@ -13,6 +13,10 @@ each tensor: where rows are no multiple of 256, other types than the name says. 
 linear maps' weights, scales and tables included; bytes of the whole file, embedding and tokenizer
 included. Without ``--llama-cpp`` there are only our lines. Rows of ours take the same windows in
 the same order.
+
+A tenth of the loss that tables and adapters are trained with is cross-entropy on the data, which
+is further training: a model that was trained on little gains by it beyond what quantizing lost. So
+``--shares 0.9 1`` adds lines with divergence from the float model alone, which has none of that.
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ from trainer.model_files import Model, load_model  # noqa: E402
 from trainer.sensitivity import Calibration  # noqa: E402
 
 KINDS = ("Q4_K_M", "Q4_0", "Q3_K_M")
+SHARE = quantizing.Settings().teacher_share
 
 
 class Table:
@@ -72,7 +77,8 @@ def ours(
     table: Table, model: Model, measured: quantizing.Measured, arguments: argparse.Namespace,
     settings: quantizing.Settings, folder: str,
 ) -> None:  # fmt: skip
-    """Lines of one mean of bits: quantized, tuned, in the runtime, recovered at each rank."""
+    """Lines of one mean of bits: quantized, and for each share of the divergence tuned, in the
+    runtime, recovered at each rank."""
     assert settings.bits is not None
     weights = {
         quantizing.EMBEDDING: quantizing.embedding_of(model), **measured.chosen(settings.bits)
@@ -81,12 +87,25 @@ def ours(
     contents = quantizing.write_model(path, model, weights, {})
     bits, size = contents.bits_per_weight(), os.path.getsize(path)
     table.add(f"{settings.bits:g}", bits, size, quantizing.dequantized(model, weights))
+    for share in arguments.shares:
+        own = replace(settings, teacher_share=share)
+        trained(table, model, weights, arguments, own, path, (bits, size))
+
+
+def trained(
+    table: Table, model: Model, weights: quantizing.Weights, arguments: argparse.Namespace,
+    settings: quantizing.Settings, path: str, file: tuple[float, int],
+) -> None:  # fmt: skip
+    """Lines of tables and adapters that are trained with one loss; the model is written anew."""
+    bits, size = file
+    name = f"{settings.bits:g}"
+    loss = "" if settings.teacher_share == SHARE else f", share {settings.teacher_share:g}"
     stream = quantizing.Stream(arguments.shards, model, arguments.length, settings)
     begun = time.process_time()
     tuned = quantizing.tune(model, weights, stream, settings, bar)
     print(f"  tables: {time.process_time() - begun:.0f} s of processor time", file=sys.stderr)
     stored = quantizing.dequantized(model, tuned)
-    table.add(f"{settings.bits:g}, tuned", bits, size, stored)
+    table.add(f"{name}, tuned{loss}", bits, size, stored)
     base = quantizing.write_model(path, model, tuned, {}).digest
     table.told("  in the runtime", bits, size, table.judge.in_runtime(path))
     for rank in arguments.ranks:
@@ -96,13 +115,13 @@ def ours(
         factors = quantizing.recovery(model, tuned, stream, own, bar)
         print(f"  adapter: {time.process_time() - begun:.0f} s", file=sys.stderr)
         held = {
-            name: tuple(f.astype(np.float16).astype(np.float32) for f in pair)
-            for name, pair in factors.items()
+            linear: tuple(f.astype(np.float16).astype(np.float32) for f in pair)
+            for linear, pair in factors.items()
         }
         added = sum(2 * (a.size + b.size) for a, b in factors.values())
         params = recover.merged(stored, held)
-        table.add(f"{settings.bits:g}, rank {rank}", bits, size + added, params)
-        adapter = os.path.join(folder, f"rank{rank}")
+        table.add(f"{name}, rank {rank}{loss}", bits, size + added, params)
+        adapter = f"{path}.rank{rank}{loss}"
         write_adapter(adapter, factors, base)
         judged = table.judge.in_runtime(path, adapter)
         table.told("  in the runtime", bits, size + added, judged)
@@ -159,6 +178,7 @@ def main() -> None:
     parser.add_argument("--llama-cpp", metavar="FOLDER", help="with libllama.so")
     parser.add_argument("--bits", type=float, nargs="+", default=[3.5, 3.0])
     parser.add_argument("--ranks", type=int, nargs="*", default=[16])
+    parser.add_argument("--shares", type=float, nargs="+", default=[SHARE])
     parser.add_argument("--weights", choices=quantizing.IMPORTANCE, default="energy")
     parser.add_argument("--calibration-tokens", default="8k")
     parser.add_argument("--tune-tokens", default="200k")

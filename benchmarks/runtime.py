@@ -12,7 +12,11 @@ how far they are apart. Without ``--llama-cpp`` only ours is measured.
 
 ``read`` is how fast the machine reads memory: the sum of 256 MB of whole numbers, the best of many.
 Decoding reads the whole file but for the rows of the embedding that are not looked up, and these
-are read as the output layer: bytes a second are tokens a second times the size of the file.
+are read as the output layer: bytes a second are tokens a second (the median) times the size of the
+file. Of a file of 50 MB a large cache keeps a part, so they can be above what memory gives; the
+line ``ours, 4 times the layers`` is of a file that no such cache holds.
+
+``generating`` is the whole of `Model.generate`, with what it draws: greedy, and by its defaults.
 
 What adapters cost is told last: see ``benchmarks/runtime_adapters.py``. ``--only-adapters`` tells
 nothing else.
@@ -28,6 +32,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +47,16 @@ from tokenizers_here import small_tokenizer  # noqa: E402
 
 from runtime.cache import Sequence  # noqa: E402
 from runtime.file import Contents, read, write  # noqa: E402
+from runtime.model import Model  # noqa: E402
 from runtime.native import NativeEngine  # noqa: E402
+from runtime.sampling import Sampling  # noqa: E402
 from runtime.shape import Layer, Shape, matrices  # noqa: E402
 from tokenizer import model_proto  # noqa: E402
 from tokenizer.model import Tokenizer  # noqa: E402
 
 SHAPE = Shape(16_384, 768, 64, (Layer(12, 4, 2048),) * 14, 5e5, 1e-6)
 PROMPT, LONG, PREFILL, TOKENS = 32, 2000, 512, 24
+DEEPER, GENERATED = 4, 64
 KINDS = ("Q4_0", "Q4_K_M", "IQ4_NL")
 
 
@@ -61,14 +69,16 @@ def tokenizer_of(size: int) -> Tokenizer:
     return Tokenizer(model.SerializeToString())
 
 
-def make(path: str) -> Contents:
-    """The model at 3.5 bits a weight."""
-    given = some_weights(SHAPE, 0, (4,))
+def make(path: str, shape: Shape = SHAPE) -> Contents:
+    """The model at 3.5 bits a weight, made if it is not there yet."""
+    if os.path.exists(path):
+        return read(path)
+    given = some_weights(shape, 0, (4,))
     rng = np.random.Generator(np.random.PCG64(1))
-    for name, dims in matrices(SHAPE).items():
+    for name, dims in matrices(shape).items():
         if name.endswith(".down"):
             given["weights"][name] = some_matrix(rng, *dims, 2)
-    write(path, SHAPE, tokenizer_of(SHAPE.vocabulary), **given, facts={})
+    write(path, shape, tokenizer_of(shape.vocabulary), **given, facts={})
     return read(path)
 
 
@@ -152,6 +162,33 @@ def read_limit(threads: int) -> float:
     return best
 
 
+def beyond_caches(contents: Contents, threads: int, rounds: int) -> str:
+    """A line of decoding a model of several times the size."""
+    engine = Ours(contents, threads, 16)
+    engine.prepare(list(range(70, 70 + PROMPT)))
+    seconds = []
+    for _ in range(rounds):
+        for number in range(TOKENS):
+            seconds.append(timed(lambda: engine.step(False, number)))  # noqa: B023
+    return _line(f"ours, {DEEPER} times the layers", engine.size, [seconds[4:], [], []])
+
+
+def generating(path: str, threads: int, rounds: int) -> list[str]:
+    """Lines of whole tokens a second of ``Model.generate``."""
+    model = Model.load(path, threads=threads, keep=0)
+    ways = {"greedy": Sampling(temperature=0), "defaults": Sampling()}
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, how in ways.items():
+            begun = time.perf_counter()
+            pieces = model.generate("The tide", tokens=GENERATED, sampling=how)
+            while next(pieces, None) is not None:
+                now = time.perf_counter()
+                found[name].append(now - begun)
+                begun = now
+    return [f"generating, {name:12}{rate(own[GENERATED:]):>31}" for name, own in found.items()]
+
+
 def timed(call: Callable[[], None]) -> float:
     begun = time.perf_counter()
     call()
@@ -191,7 +228,9 @@ def main() -> None:
         folder = arguments.work or temporary
         os.makedirs(folder, exist_ok=True)
         path = os.path.join(folder, "m.cider")
-        contents = read(path) if os.path.exists(path) else make(path)
+        contents = make(path)
+        deeper = replace(SHAPE, layers=SHAPE.layers * DEEPER)
+        deep = make(os.path.join(folder, "deep.cider"), deeper)
         files, library = {}, None
         if arguments.llama_cpp:
             from llama_library import LlamaCpp
@@ -219,14 +258,21 @@ def main() -> None:
                 f"\n{threads} threads; read {limit / 1e9:.1f} GB/s; tokens a second, median (best)"
             )
             print(f"{'':24}{'MB':>7}{'at 32':>16}{'at 2,000':>16}{'prefill 512':>16}{'GB/s':>8}")
-            for name, (short, long, prefill) in found.items():
-                size = entries[name].size
-                print(f"{name:24}{size / 1e6:7.1f}{rate(short):>16}{rate(long):>16}"
-                      f"{rate(prefill, PREFILL):>16}{size / min(short) / 1e9:8.1f}")  # fmt: skip
-            _ratios(found)
+            for name, seconds in found.items():
+                print(_line(name, entries[name].size, seconds))
             entries.clear()
             gc.collect()
+            print(beyond_caches(deep, threads, arguments.rounds))
+            print("\n".join(generating(path, threads, arguments.rounds)))
+            _ratios(found)
             runtime_adapters.report(contents, threads, arguments.rounds, ids, temporary)
+
+
+def _line(name: str, size: int, seconds: list[list[float]]) -> str:
+    short, long, prefill = seconds
+    rates = rate(short), rate(long) if long else "", rate(prefill, PREFILL) if prefill else ""
+    told = "".join(f"{own:>16}" for own in rates)
+    return f"{name:24}{size / 1e6:7.1f}{told}{size / float(np.median(short)) / 1e9:8.1f}"
 
 
 def _ratios(found: dict[str, list[list[float]]]) -> None:

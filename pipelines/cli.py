@@ -52,6 +52,9 @@ COMMANDS = {
 """By name the module whose ``add_parser`` describes the command, and its line in the help. Some
 modules take seconds to import, for the sake of Beam, and some have several commands."""
 
+GO_ON = frozenset({"curate", "pack", "train", "label", "quantize"})
+"""Commands that find what an earlier call of theirs has done."""
+
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
     """The command line.
@@ -95,8 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 3)
     except (RunFailed, TrainingFailed) as error:
         return _fail(error, 1)
-    except (Interrupted, KeyboardInterrupt):
-        return _fail(Interrupted("interrupted; the same command goes on from here"), 130)
+    except Interrupted as error:
+        return _fail(error, 130)
+    except KeyboardInterrupt:
+        more = "; the same command goes on from here" if known.command in GO_ON else ""
+        return _fail(Interrupted(f"interrupted{more}"), 130)
     except UnicodeEncodeError as error:
         odd = error.object[error.start]
         return _fail(

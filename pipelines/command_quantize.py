@@ -72,6 +72,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     how.add_argument(
         "--batch-tokens", metavar="N", default="4k", help="tokens a step (default: 4k)"
     )
+    how.add_argument(
+        "--teacher-share", metavar="X", default="0.9",
+        help="part of the loss that is divergence from the float model; the rest is cross-entropy "
+        "on the data, which trains a model further that was trained on little (default: 0.9)",
+    )  # fmt: skip
     how.add_argument("--seed", type=int, default=0, help="default: 0")
     judged = quantize.add_argument_group("what it is judged on")
     judged.add_argument(
@@ -136,6 +141,7 @@ def _settings(arguments: argparse.Namespace, model: Any) -> Any:
         recover_tokens=recover,
         batch_tokens=_count(arguments, "batch_tokens"),
         rank=arguments.rank,
+        teacher_share=parse_amount(arguments.teacher_share, "--teacher-share"),
         seed=arguments.seed,
     )
 
@@ -182,6 +188,8 @@ def _judge(arguments: argparse.Namespace, model: Any, length: int) -> Any:
     most = None
     if arguments.validation_tokens is not None:
         most = _count(arguments, "validation_tokens")
+        if most < 1:
+            raise InputError(f"--validation-tokens is {most}; it must be at least 1")
     if arguments.validation is None and not os.path.isfile(os.path.join(arguments.shards, FILE)):
         say("the shards set no documents aside: pack with --held-out, or give --validation")
         return None

@@ -11,12 +11,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Any
 
 from tqdm import tqdm
 
-from pipelines import files
+from pipelines.hold import Interrupted
 from pipelines.inputs_error import InputError
+from pipelines.resumable_lines import resumable_lines
 from pipelines.target import check_apart, check_folder, check_own, is_same
 from runtime.adapter_config import CONFIG
 from runtime.adapter_files import WEIGHTS
@@ -26,6 +28,8 @@ from runtime.file import CiderFileError
 from runtime.model import WINDOW, Model
 from tokenizer.texts import Row, TextFileError, read_rows, read_whole
 
+VERSION = 1
+"""Of the rows: those of another one are not gone on with."""
 PLAIN = (".txt", ".txt.gz", ".txt.zst", ".md")
 NAMES = ("id", "url")
 MAX_ROW_BYTES = 1 << 26
@@ -48,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="tell how likely a quantized model finds documents",
         description="Write a line of JSON for each document: its bits per byte under a model of "
         "`cidermill quantize`, and the bytes and tokens that count. A text's first token is given, "
-        "and does not.",
+        "and does not. With --to the same command again goes on where an earlier one was stopped.",
     )
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT",
@@ -87,12 +91,16 @@ def perform(arguments: argparse.Namespace) -> int:
         model = Model.load(
             arguments.model, threads=arguments.threads, context=arguments.window, keep=0
         )
-        if arguments.adapter is not None:
-            model.use(model.adapter(arguments.adapter))
-        with _output(arguments.to) as out:
-            _score(arguments, model, paths, out)
+        adapter = None if arguments.adapter is None else model.adapter(arguments.adapter)
+        model.use(adapter)
+        base = [model.contents.digest, adapter and (adapter.sha256, adapter.scale)]
+        with _output(arguments, base, paths) as (done, out):
+            _score(arguments, model, paths, out, done)
     except UnicodeEncodeError:
         raise
+    except KeyboardInterrupt:
+        goes_on = "" if arguments.to is None else "; the same command goes on from here"
+        raise Interrupted(f"interrupted{goes_on}") from None
     except (CiderFileError, NoLibrary, TextFileError, ValueError) as error:
         raise InputError(str(error)) from None
     return 0
@@ -121,18 +129,24 @@ def _is_scores(path: str) -> bool:
     return isinstance(row, dict) and {"bits_per_byte", "bytes"} <= set(row)
 
 
-def _score(arguments: argparse.Namespace, model: Model, paths: Sequence[str], out: IO[str]) -> None:
+def _score(
+    arguments: argparse.Namespace, model: Model, paths: Sequence[str], out: IO[str], done: int
+) -> None:
+    """Write the rows, but for those of the first documents, which are done."""
     size = sum(os.path.getsize(path) for path in paths)
     # A bar over what is written to the terminal would tear it.
     quiet = True if arguments.to is None and sys.stdout.isatty() else None
     with tqdm(total=size, unit="B", unit_scale=True, disable=quiet, leave=False) as bar:
         for path in paths:
-            for group in _groups(_documents(path, arguments.text_field, arguments.most_bytes)):
+            documents = _documents(path, arguments.text_field, arguments.most_bytes)
+            done -= sum(1 for _ in islice(documents, done))
+            for group in _groups(documents):
                 texts = [document.text for document in group]
                 found = measure(model, texts, window=arguments.window)
                 for document, measured in zip(group, found, strict=True):
                     row = {**document.facts, **_row(measured, arguments.paragraphs)}
                     out.write(json.dumps(row, default=str) + "\n")
+                out.flush()
                 bar.set_postfix_str(f"{os.path.basename(path)}, row {group[-1].facts['row']}")
             bar.update(os.path.getsize(path))
 
@@ -226,14 +240,28 @@ def _groups(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 
 @contextlib.contextmanager
-def _output(path: str | None) -> Iterator[IO[str]]:
-    """Standard output, or a file that appears under its name once it is whole, written meanwhile
-    under a name that no other run has."""
-    if path is None:
-        yield sys.stdout
+def _output(
+    arguments: argparse.Namespace, base: object, paths: Sequence[str]
+) -> Iterator[tuple[int, IO[str]]]:
+    """How many rows there are already, and where the others go: standard output, or a file that
+    appears under its name once it is whole."""
+    if arguments.to is None:
+        yield 0, sys.stdout
         return
-    with files.write_whole(path) as raw:
-        text = io.TextIOWrapper(raw, encoding="utf-8")
-        yield text
-        text.flush()
-        text.detach()
+    with resumable_lines(arguments.to, _identity(arguments, base, paths)) as (done, raw):
+        if done:
+            print(f"cidermill: going on after {done} documents", file=sys.stderr)
+        text = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+        try:
+            yield done, text
+        finally:
+            text.detach()
+
+
+def _identity(arguments: argparse.Namespace, base: object, paths: Sequence[str]) -> str:
+    """All that the rows depend on. Of the inputs place, size and time stand for what is in them."""
+    inputs = [(os.path.abspath(path), os.stat(path)) for path in paths]
+    return json.dumps([
+        VERSION, base, arguments.paragraphs, arguments.text_field, arguments.most_bytes,
+        arguments.window, [(path, found.st_size, found.st_mtime_ns) for path, found in inputs],
+    ])  # fmt: skip

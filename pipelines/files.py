@@ -223,19 +223,26 @@ def _local_whole(path: str) -> Iterator[BinaryIO]:
     os.makedirs(folder or ".", exist_ok=True)
     temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
     try:
-        with open(temporary, "wb", buffering=PIECE) as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        # A full disk says so without a name; the user must know which one.
-        if error.errno in _FULL and error.filename is None:
-            raise OSError(error.errno, error.strerror, path) from error
-        raise
+        with full_disk_named(path):
+            with open(temporary, "wb", buffering=PIECE) as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def full_disk_named(path: str) -> Iterator[None]:
+    """A full disk says so without a name; the user must know which one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            raise OSError(error.errno, error.strerror, path) from error
+        raise
 
 
 def _put(path: str, content: bytes) -> None:

@@ -60,6 +60,9 @@ class Settings:
       batch_tokens: of a step.
       rank: of the adapter.
       tune_rate, recover_rate: peak learning rates.
+      teacher_share: of the loss that both are trained with: the part of the divergence from the
+        float model. The rest is cross-entropy on the data, which is further training: a model that
+        was trained on little gains by it whatever quantizing has lost.
       seed: of the order of windows and of the adapter's first values.
     """
 
@@ -72,15 +75,18 @@ class Settings:
     rank: int = 16
     tune_rate: float = tune_tables.RATE
     recover_rate: float = recover.RATE
+    teacher_share: float = 0.9
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.importance not in IMPORTANCE:
             raise ValueError(f"weights are {self.importance!r}; one of {', '.join(IMPORTANCE)}")
         for name, least in (("calibration_tokens", 1), ("batch_tokens", 1), ("tune_tokens", 0),
-                            ("recover_tokens", 0), ("rank", 1)):  # fmt: skip
+                            ("recover_tokens", 0), ("rank", 1), ("seed", 0)):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0.0 <= self.teacher_share <= 1.0:
+            raise ValueError(f"teacher_share is {self.teacher_share:g}; it must be from 0 to 1")
         if self.bits is None and self.tune_tokens:
             raise ValueError("8 bits by row have no tables to tune; leave out --tune-tokens")
 
@@ -91,7 +97,7 @@ class Stream:
 
     def __init__(self, folder: str, model: Model, length: int, settings: Settings) -> None:
         """Raises ``InputError`` for shards of another tokenizer."""
-        self.length = length
+        self.length, self._share = length, settings.teacher_share
         self.rows = max(1, settings.batch_tokens // length)
         steps = [
             math.ceil(tokens / (self.rows * length))
@@ -126,7 +132,10 @@ class Stream:
         """A stage of so many tokens."""
         step = self.rows * self.length
         steps = math.ceil(tokens / step)
-        return Stage(name, steps * step, self.length, self.rows, optimizer, warmup=0.1, floor=0.05)
+        return Stage(
+            name, steps * step, self.length, self.rows, optimizer, warmup=0.1, floor=0.05,
+            teacher_share=self._share,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

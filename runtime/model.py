@@ -142,8 +142,9 @@ class Model:
         with self._lock:
             return self._ready().logits([(self._new(), list(ids))], every=True)
 
-    def embeddings(self, texts: Listed[str]) -> F32:
+    def embeddings(self, texts: str | Listed[str]) -> F32:
         """Means over the tokens of what the last norm gives: (texts, width). No token, all 0."""
+        texts = _several(texts)
         found = np.zeros((len(texts), self.shape.width), np.float32)
         with self._lock:
             engine = self._ready()
@@ -154,7 +155,7 @@ class Model:
                     found[number] = hidden.mean(0, dtype=np.float64)
         return found
 
-    def score(self, texts: Listed[str], *, window: int = WINDOW) -> list[Scored]:
+    def score(self, texts: str | Listed[str], *, window: int = WINDOW) -> list[Scored]:
         """How unlikely each text is, in nats by token; the first token of a text is given.
 
         A text longer than a window is cut in pieces that overlap by half a window, and of each
@@ -163,7 +164,7 @@ class Model:
         Args:
           window: tokens, from 2 to the context.
         """
-        return self.score_ids([self._encode(text) for text in texts], window=window)
+        return self.score_ids([self._encode(text) for text in _several(texts)], window=window)
 
     def score_ids(self, texts: Listed[list[int]], *, window: int = WINDOW) -> list[Scored]:
         """``score`` for texts that are ids already."""
@@ -190,7 +191,7 @@ class Model:
         return [Scored(a, b) for a, b in zip(nats, first, strict=True)]
 
     def generate(
-        self, prompts: str | Listed[str], *, tokens: int = 128, stop: Listed[str] = (),
+        self, prompts: str | Listed[str], *, tokens: int = 128, stop: str | Listed[str] = (),
         sampling: Sampling | None = None,
         adapters: Listed[LoadedAdapter | None] | None = None,
         streams: Listed[int] | None = None,
@@ -208,7 +209,7 @@ class Model:
             bounds. All of it before the first piece.
           AdapterError: an adapter was trained on another base.
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        prompts, stops = _several(prompts), _several(stop)
         if not 1 <= tokens <= MAX_TOKENS:
             raise ValueError(f"{tokens} tokens to add; there can be 1 to {MAX_TOKENS}")
         own = [self._adapter] * len(prompts) if adapters is None else list(adapters)
@@ -227,16 +228,17 @@ class Model:
                     f"a prompt of {len(ids)} tokens; with this context it has 1 to "
                     f"{self.context - 1}"
                 )
-            texts.append(_Text(number, ids, TextStream(self.tokenizer, stop), own[number]))
+            texts.append(_Text(number, ids, TextStream(self.tokenizer, stops), own[number]))
         how = sampling or Sampling()
         return self._generate(texts, tokens, how, [how.stream(number) for number in drawn])
 
     def complete(
-        self, prompts: Listed[str], *, tokens: int = 128, stop: Listed[str] = (),
+        self, prompts: str | Listed[str], *, tokens: int = 128, stop: str | Listed[str] = (),
         sampling: Sampling | None = None,
         adapters: Listed[LoadedAdapter | None] | None = None,
     ) -> list[str]:  # fmt: skip
         """What ``generate`` adds to each prompt, as a whole."""
+        prompts = _several(prompts)
         found = [""] * len(prompts)
         pieces = self.generate(
             prompts, tokens=tokens, stop=stop, sampling=sampling, adapters=adapters
@@ -255,8 +257,7 @@ class Model:
                 logits = self._ready().logits([(sequence, new) for sequence, new, _ in going])
             left = []
             for row, (sequence, _, text) in zip(logits, going, strict=True):
-                seen = np.array(text.ids + text.added, np.int64)
-                number = choose(row, seen, how, randoms[text.number])
+                number = choose(row, text.seen, how, randoms[text.number])
                 piece = text.take(number, tokens, self.context)
                 if piece.text or piece.end:
                     yield piece
@@ -346,23 +347,28 @@ class Model:
 
 @dataclass
 class _Text:
-    """A prompt that is being continued."""
+    """A prompt that is being continued: ``ids`` are its own, ``seen`` those and what was added."""
 
     number: int
     ids: list[int]
     stream: TextStream
     adapter: LoadedAdapter | None
-    added: list[int] = field(default_factory=list)
+    added: int = 0
+    seen: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seen = list(self.ids)
 
     def take(self, number: int, tokens: int, context: int) -> Piece:
         """What one more id gives."""
         if number == EOS_ID:
             return Piece(self.number, self.stream.end(), "eos")
-        self.added.append(number)
+        self.added += 1
+        self.seen.append(number)
         text = self.stream.add(number)
         if self.stream.stopped:
             return Piece(self.number, text, "stop")
-        if len(self.added) == tokens or len(self.ids) + len(self.added) >= context:
+        if self.added == tokens or len(self.seen) >= context:
             return Piece(self.number, text + self.stream.end(), "length")
         return Piece(self.number, text)
 
@@ -392,6 +398,11 @@ def _groups(parts: list[_Part]) -> Iterator[list[_Part]]:
         tokens += len(part.ids)
     if group:
         yield group
+
+
+def _several(texts: str | Listed[str]) -> list[str]:
+    """A text alone is one text, and not one for each of its characters."""
+    return [texts] if isinstance(texts, str) else list(texts)
 
 
 def _processors() -> int:

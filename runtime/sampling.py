@@ -7,6 +7,7 @@ nucleus sampling (Holtzman et al., arXiv 1904.09751), min-p is after Nguyen et a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +70,7 @@ def _check(name: str, value: float, good: bool, bound: str) -> None:
 
 
 def choose(
-    logits: NDArray[np.float32], seen: NDArray[np.int64], how: Sampling,
+    logits: NDArray[np.float32], seen: Sequence[int], how: Sampling,
     random: np.random.Generator,
 ) -> int:  # fmt: skip
     """The next token.
@@ -85,8 +86,9 @@ def choose(
     if np.isnan(scores).any():
         raise ValueError("logits that are not numbers; there is no next token")
     if how.repetition_penalty != 1:
-        found = scores[seen]
-        scores[seen] = np.where(
+        held = np.array(seen, np.int64)
+        found = scores[held]
+        scores[held] = np.where(
             found > 0, found / how.repetition_penalty, found * how.repetition_penalty
         )
     end = scores[EOS_ID]
@@ -103,21 +105,33 @@ def choose(
 def candidates(
     scores: NDArray[np.float64], how: Sampling
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Ids that may be drawn, the likeliest first, equals by id, and weights in proportion to their
-    probabilities."""
+    """Ids that may be drawn, rising, and weights in proportion to their probabilities. Where not
+    all of some equals are among the likeliest, those of the lower ids are."""
     ids = np.flatnonzero(scores > -np.inf)
+    own = scores[ids]
     if 0 < how.top_k < len(ids):
-        # All that equal the last one to be kept are sorted, so that ties go by id.
-        least = np.partition(scores[ids], -how.top_k)[-how.top_k]
-        ids = ids[scores[ids] >= least]
-    ids = ids[np.argsort(-scores[ids], kind="stable")]
-    if how.top_k:
-        ids = ids[: how.top_k]
+        kept = _greatest(own, np.partition(own, -how.top_k)[-how.top_k], how.top_k)
+        ids, own = ids[kept], own[kept]
     with np.errstate(over="ignore"):  # far behind at a low temperature: the weight is 0
-        weights = np.exp((scores[ids] - scores[ids[0]]) / how.temperature)
+        weights = np.exp((own - own.max()) / how.temperature)
     if how.top_p < 1:
-        sums = np.cumsum(weights)
-        kept = int(np.searchsorted(sums, how.top_p * sums[-1])) + 1
-        ids, weights = ids[:kept], weights[:kept]
-    kept = int(np.count_nonzero(weights >= how.min_p * weights[0]))
-    return ids[:kept], weights[:kept]
+        # To order ids takes longer than to compute their logits: so weights alone are sorted, and
+        # none below this bound: all of those come to half of what top-p leaves out at the most.
+        total = weights.sum()
+        bound = 0.5 * (1 - how.top_p) * total / len(weights)
+        falling = np.sort(weights[weights >= bound])[::-1]
+        count = int(np.searchsorted(np.cumsum(falling), how.top_p * total)) + 1
+        count = min(count, len(falling))
+        kept = _greatest(weights, falling[count - 1], count)
+        ids, weights = ids[kept], weights[kept]
+    kept = weights >= how.min_p  # The likeliest's weight is 1.
+    return ids[kept], weights[kept]
+
+
+def _greatest(values: NDArray[np.float64], least: float, count: int) -> NDArray[np.bool_]:
+    """Which are the greatest, so many, the least of which is known; of its equals the first."""
+    kept = values >= least
+    more = int(np.count_nonzero(kept)) - count
+    if more:
+        kept[np.flatnonzero(values == least)[-more:]] = False
+    return kept

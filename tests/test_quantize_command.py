@@ -28,6 +28,7 @@ from runtime.palette import Palette
 from runtime.shape import matrices
 from trainer.model import initialise
 from trainer.model_files import save_model
+from trainer.optimizer import Optimizer
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,15 @@ def quantized(documents, tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("quantized") / "m.cider"
     assert quantize(target, *TRAINED, documents=documents) == 0
     return target
+
+
+def test_the_loss_of_training_is_as_the_settings_say():
+    _, model, shards = trained()
+    settings = quantizing.Settings(tune_tokens=4096, teacher_share=0.25)
+    stage = quantizing.Stream(shards.folder, model, shards.length, settings).stage(
+        "tables", 4096, Optimizer()
+    )
+    assert (stage.teacher_share, stage.tokens) == (0.25, 4096)
 
 
 def test_the_file_is_of_the_bits_that_were_asked_for(quantized):
@@ -255,6 +265,9 @@ def test_eight_bits_by_row(tmp_path, capsys):
             "a rank of 17; adapters of this model have 1 to 16, for layers.0.k is 16 times 32",
         ),
         (("--rank", "0"), "rank is 0; it must be at least 1"),
+        (("--seed", "-1"), "seed is -1; it must be at least 0"),
+        (("--teacher-share", "1.1"), "teacher_share is 1.1; it must be from 0 to 1"),
+        (("--validation-tokens", "0"), "--validation-tokens is 0; it must be at least 1"),
         (("--validation", "none.parquet"), "cannot read none.parquet"),
     ],
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -218,23 +220,49 @@ def scores_of(probabilities):
 
 @pytest.mark.parametrize(
     ("how", "kept"),
-    [({}, [3, 1, 2, 0]), ({"top_k": 2}, [3, 1]), ({"top_p": 0.69}, [3, 1]),
-     ({"top_p": 0.71}, [3, 1, 2]), ({"min_p": 0.5}, [3, 1, 2]), ({"min_p": 0.51}, [3, 1]),
-     ({"top_k": 3, "top_p": 0.5}, [3, 1]), ({"temperature": 0.1, "top_p": 0.9}, [3])],
+    [({}, [0, 1, 2, 3]), ({"top_k": 2}, [1, 3]), ({"top_p": 0.69}, [1, 3]),
+     ({"top_p": 0.71}, [1, 2, 3]), ({"min_p": 0.5}, [1, 2, 3]), ({"min_p": 0.51}, [1, 3]),
+     ({"top_k": 3, "top_p": 0.5}, [1, 3]), ({"temperature": 0.1, "top_p": 0.9}, [3])],
 )  # fmt: skip
 def test_what_the_bounds_leave(how, kept):
     ids, weights = candidates(
         scores_of([0.1, 0.3, 0.2, 0.4]), Sampling(**{"temperature": 1, "top_p": 1, **how})
     )
     assert ids.tolist() == kept
-    assert (np.diff(weights) <= 0).all()
+    shares = np.array([0.1, 0.3, 0.2, 0.4])[ids] ** (1 / how.get("temperature", 1))
+    np.testing.assert_allclose(weights, shares / shares.max())
 
 
-@given(st.lists(st.integers(-3, 3), min_size=2, max_size=40), st.integers(1, 40))
-def test_top_k_takes_equals_by_id(scores, k):
+@given(
+    st.lists(st.integers(-9, 3), min_size=2, max_size=40), st.integers(1, 40),
+    st.sampled_from([1e-9, 0.3, 0.9, 0.999, 1 - 2**-53]),
+)  # fmt: skip
+def test_the_likeliest_are_kept_and_equals_by_id(scores, k, share):
+    order = sorted(range(len(scores)), key=lambda number: (-scores[number], number))
     found, _ = candidates(np.array(scores, np.float64), Sampling(top_k=k, top_p=1))
-    wanted = sorted(range(len(scores)), key=lambda number: (-scores[number], number))[:k]
-    assert found.tolist() == wanted
+    assert found.tolist() == sorted(order[:k])
+    # Shares that fractions can tell: 2 to the power of a score.
+    how = Sampling(temperature=1 / math.log(2), top_p=share)
+    found, _ = candidates(np.array(scores, np.float64), how)
+    assert found.tolist() == sorted(order[: len(found)])
+    held = [Fraction(2) ** scores[number] for number in order]
+    near = Fraction(share) * sum(held)
+    assert sum(held[: len(found)]) >= near * (1 - Fraction(1, 10**12))
+    assert sum(held[: len(found) - 1]) < near * (1 + Fraction(1, 10**12))
+
+
+def test_a_text_alone_is_one_text():
+    one = model()
+    sampling = Sampling(temperature=0)
+    assert one.complete("The old", tokens=4, sampling=sampling) == one.complete(
+        ["The old"], tokens=4, sampling=sampling
+    )
+    (alone,) = one.score("The old", window=64)
+    np.testing.assert_array_equal(alone.nats, one.score(["The old"], window=64)[0].nats)
+    np.testing.assert_array_equal(one.embeddings("The old"), one.embeddings(["The old"]))
+    (text,) = one.complete("The old", tokens=16, sampling=sampling)
+    stopped = one.complete("The old", tokens=16, sampling=sampling, stop=text[5:8])
+    assert stopped == [text[: text.index(text[5:8])]]
 
 
 def test_shares_of_what_is_drawn_are_the_probabilities():
@@ -242,7 +270,7 @@ def test_shares_of_what_is_drawn_are_the_probabilities():
     scores[-4:] = scores_of([0.1, 0.3, 0.2, 0.4])
     scores[2] = 99  # no text, never drawn
     random = np.random.Generator(np.random.PCG64(0))
-    none = np.zeros(0, np.int64)
+    none: list[int] = []
     how = Sampling(temperature=1, top_p=1)
     drawn = [choose(scores, none, how, random) - FIRST_TEXT for _ in range(4000)]
     assert np.allclose(np.bincount(drawn) / 4000, [0.1, 0.3, 0.2, 0.4], atol=0.03)
@@ -253,7 +281,7 @@ def test_shares_of_what_is_drawn_are_the_probabilities():
 def test_the_penalty_makes_what_was_said_less_likely():
     scores = np.full(FIRST_TEXT + 3, -50, np.float32)
     scores[-3:] = [4, 3, -1]
-    seen = np.array([FIRST_TEXT, FIRST_TEXT, FIRST_TEXT + 2])
+    seen = [FIRST_TEXT, FIRST_TEXT, FIRST_TEXT + 2]
     how = Sampling(temperature=0, repetition_penalty=2)
     assert choose(scores, seen, how, how.stream(0)) == FIRST_TEXT + 1
     scores[-3:] = [-4, -7, -3]
@@ -271,7 +299,7 @@ def test_the_penalty_makes_what_was_said_less_likely():
 def test_logits_of_any_size_leave_a_token_to_draw(logits, penalty, temperature, bounds):
     scores = np.full(FIRST_TEXT + len(logits), -np.inf, np.float32)
     scores[FIRST_TEXT:] = logits
-    seen = np.array([FIRST_TEXT, FIRST_TEXT + 2])
+    seen = [FIRST_TEXT, FIRST_TEXT + 2]
     for how in (
         Sampling(temperature=temperature, repetition_penalty=penalty, **bounds),
         Sampling(temperature=0, repetition_penalty=penalty),

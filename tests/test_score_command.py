@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -176,6 +177,95 @@ def test_two_runs_into_one_file_do_not_mix(corpus, monkeypatch):
     monkeypatch.setattr(command_score, "measure", meanwhile)
     assert score(corpus / "a.jsonl", "--to", out) == 0
     assert [row["input"] for row in rows_of(out.read_text())] == ["a.jsonl"] * len(TEXTS)
+
+
+def cut_short(
+    monkeypatch, after: int, error: type[BaseException] | BaseException
+) -> list[list[str]]:
+    """Scoring is ended by an error behind some groups of two; gives the texts that were scored."""
+    asked: list[list[str]] = []
+
+    def measured(model, texts, **more):
+        if len(asked) == after:
+            raise error
+        asked.append(texts)
+        return measure(model, texts, **more)
+
+    monkeypatch.setattr(command_score, "GROUP", 2)
+    monkeypatch.setattr(command_score, "measure", measured)
+    return asked
+
+
+@pytest.mark.parametrize("kind", ["interrupted", "torn", "zeros"])
+def test_the_same_command_goes_on_where_it_was_stopped(corpus, capsys, monkeypatch, kind):
+    words = [corpus / "a.jsonl", corpus / "b.parquet", "--text-field", "text"]
+    pq.write_table(pa.table({"text": TEXTS[::-1]}), corpus / "b.parquet")
+    assert score(*words, "--to", corpus / "whole.jsonl") == 0
+    out = corpus / "out.jsonl"
+    cut_short(monkeypatch, 3, KeyboardInterrupt)
+    assert score(*words, "--to", out) == 130
+    assert capsys.readouterr().err == (
+        "cidermill: interrupted; the same command goes on from here\n"
+    )
+    assert not out.exists()
+    (part,) = corpus.glob(".out.jsonl.*.part")
+    done = 5  # two groups of two, and a file's last
+    if kind != "interrupted":
+        content = part.read_bytes()
+        last = len(content.splitlines(keepends=True)[-1])
+        part.write_bytes(content[:-9] if kind == "torn" else content[:-last] + bytes(last))
+        done = 4
+    asked = cut_short(monkeypatch, 99, KeyboardInterrupt)
+    assert score(*words, "--to", out) == 0
+    assert f"cidermill: going on after {done} documents\n" in capsys.readouterr().err
+    assert sum(map(len, asked)) == 2 * len(TEXTS) - done
+    assert out.read_bytes() == (corpus / "whole.jsonl").read_bytes()
+    assert not list(corpus.glob(".*"))
+
+
+@pytest.mark.parametrize("change", ["option", "input"])
+def test_what_was_stopped_with_other_settings_is_not_gone_on_with(corpus, monkeypatch, change):
+    out = corpus / "out.jsonl"
+    cut_short(monkeypatch, 1, KeyboardInterrupt)
+    assert score(corpus / "a.jsonl", "--to", out) == 130
+    more = ["--paragraphs"] if change == "option" else []
+    if change == "input":
+        (corpus / "a.jsonl").write_text('{"text": "longer than before"}\n' * 9)
+    asked = cut_short(monkeypatch, 99, KeyboardInterrupt)
+    assert score(corpus / "a.jsonl", *more, "--to", out) == 0
+    assert sum(map(len, asked)) == len(rows_of(out.read_text()))
+    assert not list(corpus.glob(".*"))
+
+
+def test_a_full_disk_leaves_what_is_done_and_an_error_of_ours_nothing(corpus, capsys, monkeypatch):
+    out = corpus / "out.jsonl"
+    cut_short(monkeypatch, 1, OSError(errno.ENOSPC, "no space"))
+    assert score(corpus / "a.jsonl", "--to", out) == 1
+    assert str(out) in capsys.readouterr().err
+    assert list(corpus.glob(".out.jsonl.*"))
+    cut_short(monkeypatch, 0, ValueError("odd"))
+    assert score(corpus / "a.jsonl", "--to", out) == 2
+    assert not list(corpus.glob(".*"))
+
+
+def test_two_of_the_same_runs_are_refused(corpus, capsys, monkeypatch):
+    out = corpus / "out.jsonl"
+
+    def meanwhile(*words, **more):
+        monkeypatch.setattr(command_score, "measure", measure)
+        assert score(corpus / "a.jsonl", "--to", out) == 2
+        return measure(*words, **more)
+
+    monkeypatch.setattr(command_score, "measure", meanwhile)
+    assert score(corpus / "a.jsonl", "--to", out) == 0
+    assert "another run is writing" in capsys.readouterr().err
+    assert len(rows_of(out.read_text())) == len(TEXTS)
+
+
+def test_rows_on_standard_output_cannot_be_gone_on_with(corpus, capsys, monkeypatch):
+    cut_short(monkeypatch, 1, KeyboardInterrupt)
+    assert score(corpus / "a.jsonl") == 130
+    assert capsys.readouterr().err == "cidermill: interrupted\n"
 
 
 @pytest.mark.parametrize(

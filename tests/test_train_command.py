@@ -151,7 +151,7 @@ def test_a_run_goes_on_after_ctrl_c_as_if_nothing_had_been(trained_run, packed_r
     )  # fmt: skip
     assert child.returncode == 130, child.stderr
     told = child.stderr.splitlines()
-    assert told[-1] == "cidermill: interrupted; the same command goes on from here"
+    assert told[-1] == "cidermill: stopped after step 3; the same command goes on from there"
     assert "stopping behind this step; once more to stop at once" in told
     assert len(rows(tmp_path / "run" / "losses.jsonl")) == 3
     assert (tmp_path / "run" / "checkpoints" / "step-00000003").is_dir()
