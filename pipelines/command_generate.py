@@ -11,7 +11,7 @@ from pipelines.inputs_error import InputError
 from runtime.build import NoLibrary
 from runtime.cache import BITS
 from runtime.file import CiderFileError
-from runtime.model import CONTEXT, KEPT, Model, Piece
+from runtime.model import CONTEXT, Model, Piece
 from runtime.sampling import Sampling
 
 MAX_PROMPT_BYTES = 64 << 20
@@ -81,10 +81,9 @@ def generate(arguments: argparse.Namespace) -> int:
             min_p=arguments.min_p, repetition_penalty=arguments.repetition_penalty,
             seed=arguments.seed,
         )  # fmt: skip
-        # What is kept of a text keeps its adapter: the budget of a store is to bound these.
         model = Model.load(
             arguments.model, threads=arguments.threads, context=arguments.context,
-            cache_bits=arguments.cache_bits, keep=KEPT if arguments.requests is None else 0,
+            cache_bits=arguments.cache_bits,
         )  # fmt: skip
         if arguments.requests is not None:
             return requests.perform(arguments, model, sampling)

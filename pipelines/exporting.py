@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,10 @@ def dequantized(contents: Contents, adapter: Adapter | None = None) -> Model:
     params = {name: own if name == "embedding" else own.T for name, own in weights.items()}
     params |= {name: np.array(own) for name, own in contents.vectors.items()}
     shape = Shape.from_dict(contents.shape.to_dict())
-    return Model(params, shape, contents.tokenizer, {"base_sha256": contents.digest})
+    card: dict[str, Any] = {"base_sha256": contents.digest}
+    if contents.context is not None:
+        card["context"] = contents.context
+    return Model(params, shape, contents.tokenizer, card)
 
 
 def _model(arguments: argparse.Namespace, model: Model, folder: str, stem: str) -> str:

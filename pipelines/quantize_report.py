@@ -87,9 +87,16 @@ class Layer:
         return sum(matrix.bytes for matrix in self.matrices)
 
     @property
-    def lost(self) -> float | None:
-        """The sum of what the model loses by each of its matrices alone, in nats a token."""
+    def divergence(self) -> float | None:
+        """The sum of the divergences from the float model by each of its matrices alone, in nats a
+        token; ``None`` where they were not measured."""
         found = [m.divergence for m in self.matrices if m.divergence is not None]
+        return sum(found) if found else None
+
+    @property
+    def loss(self) -> float | None:
+        """The same of the rises of the loss, which may be below 0."""
+        found = [m.loss for m in self.matrices if m.loss is not None]
         return sum(found) if found else None
 
     def milliseconds(self, times: Mapping[str, float]) -> float:
@@ -107,19 +114,29 @@ def layers_of(matrices: Sequence[Matrix]) -> list[Layer]:
 
 def layer_lines(matrices: Sequence[Matrix], times: Mapping[str, Mapping[str, float]]) -> list[str]:
     """A line for each layer: bits of its matrices, bytes, milliseconds of a token by engine, and
-    the sum of what each loses alone."""
+    what was measured of its losses, the sums of what each matrix costs alone."""
     short = [m.name.rpartition(".")[2] for m in matrices if m.name.startswith("layers.0.")]
     head = f"{'bits':<12}" + "".join(f"{name:>6}" for name in short) + f"{'bytes':>12}"
     engines = "".join(f"{f'ms {engine}':>12}" for engine in times)
-    found = [f"{head}{engines}{'loss change':>14}"]
-    for layer in layers_of(matrices):
+    layers = layers_of(matrices)
+    losses = {
+        "divergence": [_nats(layer.divergence, "") for layer in layers],
+        "loss change": [_nats(layer.loss, "+") for layer in layers],
+    }
+    losses = {name: own for name, own in losses.items() if any(own)}
+    found = [head + engines + "".join(f"{name:>13}" for name in losses)]
+    for number, layer in enumerate(layers):
         own = layer.matrices
         bits = [f"{matrix.bits:>6}" for matrix in own]
         cells = "".join(bits) if len(own) > 1 else f"{own[0].bits:>6}" + " " * 6 * (len(short) - 1)
         took = "".join(f"{layer.milliseconds(by):>12.4f}" for by in times.values())
-        change = "" if layer.lost is None else f"{layer.lost:>+14.5f}"
-        found.append(f"{layer.name:<12}{cells}{layer.bytes:>12}{took}{change}")
+        lost = "".join(f"{column[number]:>13}" for column in losses.values())
+        found.append(f"{layer.name:<12}{cells}{layer.bytes:>12}{took}{lost}".rstrip())
     return found
+
+
+def _nats(value: float | None, sign: str) -> str:
+    return "" if value is None else f"{value:{sign}.5f}"
 
 
 def variant_lines(variants: Sequence[Variant]) -> list[str]:
@@ -154,7 +171,7 @@ def draw(path: str, report: Report) -> None:
     rows = [("KiB", [layer.bytes / 1024 for layer in layers])]
     for engine, times in list(report.measured.get("milliseconds", {}).items())[:1]:
         rows.append((f"ms a token\n{engine}", [layer.milliseconds(times) for layer in layers]))
-    rows.append(("nats a token\nlost", [layer.lost or 0.0 for layer in layers]))
+    rows.append(("nats a token\ndivergence", [layer.divergence or 0.0 for layer in layers]))
     judged = [
         (f"{own.name}, {own.bits:.2f} bits", own.bits_per_byte)
         for own in report.variants if own.bits_per_byte is not None

@@ -91,7 +91,8 @@ class Run:
         replaced = os.path.exists(self.target)
         contents = quantizing.write_model(
             self.target, model, tuned,
-            {"model": facts["model"], "data": facts["data"], "quantized": facts["settings"]},
+            {"model": facts["model"], "data": facts["data"], "quantized": facts["settings"],
+             "context": model.context},
         )  # fmt: skip
         if replaced:
             self._remove_stale(contents.digest)

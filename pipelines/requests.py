@@ -20,7 +20,7 @@ from pipelines.inputs_error import InputError
 from runtime.adapter_config import CONFIG, AdapterError
 from runtime.adapter_files import check_base
 from runtime.adapter_store import AdapterStore, StoreError, compare
-from runtime.model import Model
+from runtime.model import KEPT, Model
 from runtime.sampling import Sampling
 from tokenizer.shown import shown
 
@@ -46,7 +46,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "included, such as 64M or 2G (default: 256M)",
     )  # fmt: skip
     parser.add_argument("--batch", type=int, default=8, metavar="N",
-                        help="with --requests: so many at a time (default: 8)")  # fmt: skip
+                        help="with --requests: so many at a time (default: 8). What a "
+                        f"prompt shares with others of its batch or with one of the last {KEPT} "
+                        "is not read again")  # fmt: skip
     parser.add_argument("--by-adapter", action="store_true",
                         help="with --requests: work off those of one adapter after those of "
                         "another, and write them in their own order")  # fmt: skip

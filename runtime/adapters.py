@@ -236,8 +236,10 @@ def _room(size: int) -> NDArray[np.uint8]:
     return room[place : place + size]
 
 
-def same(a: LoadedAdapter | None, b: LoadedAdapter | None) -> bool:
-    """Whether two compute the same: what one has read, the other goes on with."""
-    if a is None or b is None:
-        return a is b
-    return (a.sha256, a.scale, a.base) == (b.sha256, b.scale, b.base)
+Identity = tuple[str, float, str] | None
+"""What an adapter computes, without its factors; ``None`` is the base alone."""
+
+
+def identity(adapter: LoadedAdapter | None) -> Identity:
+    """Equal for two that compute the same: what one has read, the other goes on with."""
+    return None if adapter is None else (adapter.sha256, adapter.scale, adapter.base)

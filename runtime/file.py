@@ -33,6 +33,7 @@ VERSION = 1
 PREAMBLE = struct.Struct("<8sIIQQ32s")
 """Magic, version, zero, bytes of the header, bytes of the file, SHA-256 of the header."""
 MAX_HEADER_BYTES = 16 << 20
+MAX_CONTEXT = (1 << 31) - 1
 KINDS = {"palette2": 2, "palette3": 3, "palette4": 4, "int8": 8}
 FIELDS = {"shape", "tokenizer", "tensors", "facts"}
 PLACE = {"offset", "size", "sha256"}
@@ -69,6 +70,24 @@ class Contents:
     facts: Mapping[str, Any]
     digest: str
     sizes: Mapping[str, int]
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of the longest window that the model was trained on, the fact ``context``;
+        ``None`` where the file does not tell it.
+
+        Raises:
+          CiderFileError: it is no such number.
+        """
+        found = self.facts.get("context")
+        if found is None:
+            return None
+        if type(found) is not int or not 1 <= found <= MAX_CONTEXT:
+            raise CiderFileError(
+                f"{self.path}: the fact 'context' is {shown(found)}; it must be a whole number "
+                f"from 1 to {MAX_CONTEXT}"
+            )
+        return found
 
     def bits_per_weight(self) -> float:
         """Bits in the file of each weight of a linear map, tables included; the embedding aside."""

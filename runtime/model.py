@@ -15,15 +15,15 @@ import os
 import sys
 from collections.abc import Iterator
 from collections.abc import Sequence as Listed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.adapter_files import read_adapter
-from runtime.adapters import LoadedAdapter, load_adapter, same
+from runtime.adapters import Identity, LoadedAdapter, identity, load_adapter
 from runtime.build import NoLibrary
-from runtime.cache import Sequence, shared
+from runtime.cache import BLOCK, Sequence, shared
 from runtime.engine import Engine
 from runtime.file import Contents, read
 from runtime.lock import Lock
@@ -73,7 +73,7 @@ class Model:
         self._options = {"context": context, "cache_bits": cache_bits}
         self._threads, self._kernels, self._keep = threads, kernels, keep
         self._lock = Lock()
-        self._kept: list[Sequence] = []
+        self._kept: list[tuple[Identity, Sequence]] = []
         self._adapter: LoadedAdapter | None = None
         self._engine, self._process = self._new_engine(), os.getpid()
 
@@ -250,7 +250,7 @@ class Model:
     def _generate(
         self, texts: list[_Text], tokens: int, how: Sampling, randoms: list[np.random.Generator]
     ) -> Iterator[Piece]:
-        sequences = [self._begin(text.ids, text.adapter) for text in texts]
+        sequences = self._begin_all(texts)
         going = [(s, text.ids[len(s) :], text) for s, text in zip(sequences, texts, strict=True)]
         while going:
             with self._lock:
@@ -267,27 +267,52 @@ class Model:
                     left.append((sequence, [number], text))
             going = left
 
+    def _begin_all(self, texts: list[_Text]) -> list[Sequence]:
+        """A sequence for each prompt. Of those that begin alike under one adapter the first is read
+        here, and the others have what they share with it."""
+        found = [self._begin(text.ids, text.adapter) for text in texts]
+        first: dict[tuple[Identity, tuple[int, ...]], int] = {}
+        alike: list[tuple[int, int, int]] = []
+        for number, text in enumerate(texts):
+            lead = first.setdefault((identity(text.adapter), tuple(text.ids[:BLOCK])), number)
+            common = min(shared(texts[lead].ids, text.ids), len(text.ids) - 1)
+            # Less than a block is not worth a call of its own.
+            if number != lead and common - len(found[number]) >= BLOCK:
+                alike.append((number, lead, common))
+        leads = dict.fromkeys(lead for _, lead, _ in alike)
+        if leads:
+            with self._lock:
+                self._ready().logits(
+                    [(found[lead], texts[lead].ids[len(found[lead]) : -1]) for lead in leads]
+                )
+        for number, lead, common in alike:
+            found[number] = found[lead].beginning(min(common, len(found[lead])))
+        return found
+
     def _begin(self, ids: list[int], adapter: LoadedAdapter | None) -> Sequence:
         """A sequence that has as much of a prompt's beginning as was kept of its adapter. The
         last token is always computed: its logits are wanted."""
         with self._lock:
-            alike = [kept for kept in self._kept if same(kept.adapter, adapter)]
+            own = identity(adapter)
+            alike = [kept for its, kept in self._kept if its == own]
             best = max(alike, key=lambda kept: shared(kept.ids, ids), default=None)
             if best is None:
                 return Sequence(self.shape, self._options["cache_bits"], adapter=adapter)
-            return best.beginning(min(shared(best.ids, ids), len(ids) - 1))
+            found = best.beginning(min(shared(best.ids, ids), len(ids) - 1))
+            return replace(found, adapter=adapter)
 
     def _remember(self, sequence: Sequence) -> None:
-        """Keep a sequence that no one goes on with; it takes the place of its own beginning."""
+        """Keep a sequence that no one goes on with; it takes the place of its own beginning. Of its
+        adapter the identity alone is kept: whoever loaded the factors bounds their memory."""
         if not self._keep:
             return
         with self._lock:
+            own = identity(sequence.adapter)
             others = [
-                kept for kept in self._kept
-                if shared(kept.ids, sequence.ids) < len(kept)
-                or not same(kept.adapter, sequence.adapter)
+                (its, kept) for its, kept in self._kept
+                if its != own or shared(kept.ids, sequence.ids) < len(kept)
             ]  # fmt: skip
-            self._kept = [*others, sequence][-self._keep :]
+            self._kept = [*others, (own, replace(sequence, adapter=None))][-self._keep :]
 
     def _new(self) -> Sequence:
         return Sequence(self.shape, self._options["cache_bits"], adapter=self._adapter)

@@ -44,10 +44,12 @@ def some_weights(shape: Shape, seed: int, bits: tuple[int, ...]) -> dict[str, An
 
 
 def write_model(
-    path: str, shape: Shape = SHAPE, seed: int = 0, bits: tuple[int, ...] = (4, 3, 2, 8)
-) -> str:
+    path: str, shape: Shape = SHAPE, seed: int = 0, bits: tuple[int, ...] = (4, 3, 2, 8),
+    **facts: object,
+) -> str:  # fmt: skip
     """A model's file; the path."""
-    write(path, shape, small_tokenizer(), **some_weights(shape, seed, bits), facts={"seed": seed})
+    facts = {"seed": seed, **facts}
+    write(path, shape, small_tokenizer(), **some_weights(shape, seed, bits), facts=facts)
     return path
 
 

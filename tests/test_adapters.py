@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 
 import numpy as np
 import pytest
@@ -133,6 +134,10 @@ def test_what_was_read_is_kept_for_each_adapter(monkeypatch):
             computed.clear()
             one.complete(PROMPTS[3:], tokens=1, sampling=GREEDY, adapters=[adapter])
             assert computed == [tokens]
+    # Nothing but what was read: whoever has loaded an adapter decides how long it is in memory.
+    gone = weakref.ref(adapters.pop(0))
+    del adapter
+    assert gone() is None
 
 
 def test_each_prompt_names_its_adapter():
@@ -146,6 +151,10 @@ def test_each_prompt_names_its_adapter():
         assert one.complete(PROMPTS, tokens=8, sampling=GREEDY, adapters=adapters) == wanted
     same = one.complete([PROMPTS[0]] * 4, tokens=8, sampling=GREEDY, adapters=adapters)
     assert len(set(same)) == 4
+    text = own_texts()[0][:400]
+    wanted = [one.complete([text], tokens=4, sampling=GREEDY, adapters=[a])[0] for a in adapters]
+    own = model().complete([text] * 8, tokens=4, sampling=GREEDY, adapters=adapters * 2)
+    assert own == wanted * 2
     with pytest.raises(ValueError, match="1 adapters for 2 prompts"):
         one.generate(PROMPTS[:2], adapters=[None])
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import gguf
 import numpy as np
 import pytest
@@ -125,6 +128,26 @@ def test_safetensors_hold_the_weights_that_the_palettes_stand_for(kind, folder, 
     a, b = read_adapter(str(folder / "a"), contents.digest).factors["layers.1.down"]
     merged = load_file(f"{path}/model.safetensors")[f"{name}.weight"]
     np.testing.assert_allclose(merged, wanted + 1.5 * b @ a, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("facts", "context"), [({}, 32_768), ({"context": 128}, 128)])
+def test_the_window_of_the_training_is_told(kind, facts, context, capsys, tmp_path):
+    write_model(str(tmp_path / "m.cider"), SHAPES[kind], **facts)
+    config = json.loads(Path(exported(tmp_path, capsys), "config.json").read_text())
+    name = "max_position_embeddings" if kind == "qwen3" else "max_context_length"
+    assert config[name] == context
+    reader = gguf.GGUFReader(exported(tmp_path, capsys, "--format", "gguf-f16"))
+    assert reader.fields[f"{kind}.context_length"].contents() == context
+
+
+@pytest.mark.parametrize("value", [0, -1, 1 << 31, 128.0, True, "128", [128]])
+def test_a_window_that_is_none_is_one_line(value, capsys, tmp_path):
+    path = write_model(str(tmp_path / "m.cider"), context=value)
+    assert main(["export", path]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{path}: the fact 'context' is " in error
+    assert not (tmp_path / "m-hf").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from quantizing_here import SHAPE, trained
-from training_here import TEXTS
+from training_here import LENGTH, TEXTS
 
 from pipelines import quantizing
 from pipelines.cli import main
+from pipelines.exporting import dequantized
 from pipelines.own_adapters import RECOVERED
 from pipelines.quantize_report import Matrix, Variant, layer_lines, worse_lines
 from runtime import native
@@ -83,6 +84,8 @@ def test_the_file_is_of_the_bits_that_were_asked_for(quantized):
     assert len({row["bits"] for row in report["matrices"]} - {8}) > 1
     _, model, _ = trained()
     assert contents.facts["model"] == model.card["weights_sha256"]
+    assert dequantized(contents).context == model.context == LENGTH
+    assert report["facts"]["base"] == contents.digest  # what adapters of others are bound with
     assert contents.tokenizer.sha256 == model.tokenizer.sha256
 
 
@@ -137,16 +140,22 @@ def test_training_that_made_it_worse_is_told():
 def test_a_table_has_a_line_for_each_layer():
     matrices = [
         Matrix("embedding", 64, 32, 8, 3000, 0.5, 0.25),
-        Matrix("layers.0.q", 32, 32, 4, 500, 0.25, 0.5),
+        Matrix("layers.0.q", 32, 32, 4, 500, 0.25, -1.0),
         Matrix("layers.0.down", 32, 32, 3, 400, 0.5, 0.5),
     ]
     times = {"avx2": {"embedding": 3.0, "layers.0.q": 0.25, "layers.0.down": 0.5}}
     found = [line.split() for line in layer_lines(matrices, times)]
     assert found == [
-        ["bits", "q", "down", "bytes", "ms", "avx2", "loss", "change"],
-        ["embedding", "8", "3000", "3.0000", "+0.50000"],
-        ["layers.0", "4", "3", "900", "0.7500", "+0.75000"],
+        ["bits", "q", "down", "bytes", "ms", "avx2", "divergence", "loss", "change"],
+        ["embedding", "8", "3000", "3.0000", "0.50000", "+0.25000"],
+        ["layers.0", "4", "3", "900", "0.7500", "0.75000", "-0.50000"],
     ]
+    # What was not measured has no column; a layer of which it was not, no number.
+    unknown = [replace(own, loss=None) for own in matrices]
+    assert "loss change" not in layer_lines(unknown, times)[0]
+    unknown[0] = replace(unknown[0], divergence=None)
+    found = [line.split() for line in layer_lines(unknown, {})]
+    assert found[1:] == [["embedding", "8", "3000"], ["layers.0", "4", "3", "900", "0.75000"]]
 
 
 def test_the_adapter_is_for_this_base_alone(quantized):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models_here import SHAPE, a_model
 from test_adapters import drawn
+from tokenizers_here import own_texts, small_tokenizer
 
 from pipelines.cli import main
 from pipelines.inputs_error import InputError
@@ -20,6 +21,7 @@ from runtime.adapter_files import write_adapter
 from runtime.adapters import load_adapter
 from runtime.file import read
 from runtime.model import Model
+from runtime.native import NativeEngine
 from runtime.sampling import Sampling
 
 ROWS = [
@@ -96,6 +98,39 @@ def test_what_is_drawn_depends_on_the_request_alone(folder, capsys):
     for options in (("--batch", 2), ("--batch", 1, "--by-adapter"), ("--threads", 1)):
         assert run(capsys, folder, "--seed", 3, *options)[1] == rows
     assert run(capsys, folder, "--seed", 4)[1] != rows
+
+
+def test_what_an_earlier_batch_has_read_is_not_read_again(folder, capsys, monkeypatch):
+    """Each adapter reads a beginning once, also one that has left memory since: b takes its
+    place."""
+    text, forward, read_tokens = own_texts()[0][:400], NativeEngine._forward, []
+
+    def counted(engine, steps, job):
+        read_tokens.append(len(job.ids))
+        forward(engine, steps, job)
+
+    monkeypatch.setattr(NativeEngine, "_forward", counted)
+    asked = [("one", None), ("two", "a"), ("x", "b"), ("three", None), ("four", "a")]
+    rows = [{"prompt": f"{text}\n{end}", "adapter": name} for end, name in asked]
+    options = ("--temperature", 0, "--tokens", 1, "--adapter-memory", size(), "--batch", 1)
+    _, found, told = run(capsys, folder, *options, rows=map(json.dumps, rows))
+    assert told[0].startswith("adapters: 3 uses, 0 hits, 3 misses, 2 evictions")
+    counts = [len(small_tokenizer().encode(row["prompt"])) for row in rows]
+    assert read_tokens[:3] == counts[:3]
+    shared = len(small_tokenizer().encode(text)) - 1
+    assert [own <= whole - shared for own, whole in zip(read_tokens, counts, strict=True)] == [
+        False, False, False, True, True
+    ]  # fmt: skip
+    fresh = Model.load(a_model(), keep=0)
+    for row in found:
+        name = row["adapter"]
+        own = None if name is None else fresh.adapter(str(folder / "adapters" / name))
+        greedy = Sampling(temperature=0)
+        assert [row["text"]] == fresh.complete(
+            [row["prompt"]], tokens=1, sampling=greedy, adapters=[own]
+        )
+    reverse = run(capsys, folder, *options, rows=map(json.dumps, rows[::-1]))[1]
+    assert reverse[::-1] == found
 
 
 def test_what_a_batch_needs_is_not_dropped_for_what_it_needs_as_well(folder, capsys):

@@ -89,6 +89,33 @@ def test_what_was_read_before_is_not_read_again(monkeypatch):
     assert computed[-1] == count
 
 
+def test_what_prompts_of_a_batch_share_is_read_once(monkeypatch):
+    one, fresh, computed = model(keep=2), model(keep=0), []
+    forward = one._engine._forward
+
+    def counted(steps, job):
+        computed.append(len(job.ids))
+        forward(steps, job)
+
+    monkeypatch.setattr(one._engine, "_forward", counted)
+    text = own_texts()[0]
+    prompts = [text[:400], "The tide", text[:400] + "\nmore", text[:300], text[:400], text[50:400]]
+    counts = [len(small_tokenizer().encode(prompt)) for prompt in prompts]
+    wanted = [fresh.complete([prompt], tokens=4, sampling=GREEDY)[0] for prompt in prompts]
+    assert model().complete(prompts, tokens=4, sampling=GREEDY) == wanted
+    one.complete(prompts, tokens=1, sampling=GREEDY)
+    # The first but for its last token; then these of it and of its like, what ends the third and
+    # the fourth otherwise, and all of the two others.
+    assert computed[0] == counts[0] - 1
+    assert counts[1] + counts[5] + 4 <= computed[1] <= counts[1] + counts[5] + 16
+    assert len(computed) == 2
+    # Beginnings that were kept, or are short, cost no call of their own.
+    for again in ([text[:200], text[:210], text[:200]], [text[100:200]] * 2):
+        computed.clear()
+        one.complete(again, tokens=1, sampling=GREEDY)
+        assert len(computed) == 1
+
+
 def test_what_is_kept_is_not_written_over():
     text, one, fresh = own_texts()[0], model(keep=4), model(keep=0)
     # The second parts from the first within a block, the third goes on with the first.

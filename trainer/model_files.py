@@ -44,7 +44,7 @@ class Model:
     @property
     def context(self) -> int:
         """Tokens of the longest window that it was trained on; ``CONTEXT`` where that is not known,
-        as of a quantized model's weights."""
+        as of the weights of a quantized model whose file does not tell it."""
         told = self.card.get("context", 0)
         stages = self.card.get("training", {}).get("stages", [])
         return max([int(told), *(int(stage["length"]) for stage in stages)]) or CONTEXT
