@@ -229,8 +229,6 @@ def main() -> None:
         os.makedirs(folder, exist_ok=True)
         path = os.path.join(folder, "m.cider")
         contents = make(path)
-        deeper = replace(SHAPE, layers=SHAPE.layers * DEEPER)
-        deep = make(os.path.join(folder, "deep.cider"), deeper)
         files, library = {}, None
         if arguments.llama_cpp:
             from llama_library import LlamaCpp
@@ -244,6 +242,9 @@ def main() -> None:
         megabytes = os.path.getsize(path) / 1e6
         print(f"{contents.bits_per_weight():.3f} bits a weight, {megabytes:.1f} MB")
         print(f"loads in {min(loads) * 1e3:.0f} ms, {min(quick) * 1e3:.0f} ms unverified")
+        if not arguments.only_adapters:
+            deeper = replace(SHAPE, layers=SHAPE.layers * DEEPER)
+            deep = make(os.path.join(folder, "deep.cider"), deeper)
         for threads in arguments.threads:
             if arguments.only_adapters:
                 runtime_adapters.report(contents, threads, arguments.rounds, ids, temporary)

@@ -98,11 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 3)
     except (RunFailed, TrainingFailed) as error:
         return _fail(error, 1)
-    except Interrupted as error:
-        return _fail(error, 130)
-    except KeyboardInterrupt:
-        more = "; the same command goes on from here" if known.command in GO_ON else ""
-        return _fail(Interrupted(f"interrupted{more}"), 130)
+    except (Interrupted, KeyboardInterrupt) as error:
+        told = str(error) or "interrupted"
+        return _fail(Interrupted(f"{told}{_going_on(known)}"), 130)
     except UnicodeEncodeError as error:
         odd = error.object[error.start]
         return _fail(
@@ -127,6 +125,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _asked(arguments: Sequence[str]) -> str:
     """The command that some arguments begin with, or none."""
     return arguments[0] if arguments and arguments[0] in COMMANDS else ""
+
+
+def _going_on(arguments: argparse.Namespace) -> str:
+    """What to say behind the word that a command was stopped."""
+    if arguments.command not in GO_ON:
+        return ""
+    option = " without --restart" if getattr(arguments, "restart", False) else ""
+    return f"; the same command{option} goes on from here"
 
 
 def _fail(error: BaseException, code: int) -> int:

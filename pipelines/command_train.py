@@ -283,14 +283,12 @@ class _Plan:
         return self._data[stage].open()
 
     def _compute(self, arguments: argparse.Namespace, shape: Any, target: str) -> str:
-        """The type of activations. The first process decides for all, as two that measured might
-        find two answers, and then wait for each other without end."""
+        """The type of activations. All processes measure, at the same time, as none waits long for
+        another; the answer of the first is taken, as two may differ, and then they would wait for
+        each other without end."""
         from trainer.arrays import everyone
 
-        own = 0
-        if arguments.process == 0:
-            own = TYPES.index(self._own_compute(arguments, shape, target))
-        return TYPES[everyone(own)[0]]
+        return TYPES[everyone(TYPES.index(self._own_compute(arguments, shape, target)))[0]]
 
     def _own_compute(self, arguments: argparse.Namespace, shape: Any, target: str) -> str:
         """bf16 where it was asked for and is faster here; what a run began with stays."""

@@ -48,7 +48,7 @@ def stoppable() -> Iterator[None]:
     """A polite request to end is answered like Ctrl-C: workers are ended, nothing is lost."""
 
     def stop(_number: int, _frame: Any) -> None:
-        raise Interrupted("stopped; the same command goes on from here")
+        raise Interrupted("stopped")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

@@ -12,6 +12,7 @@ import fcntl
 import glob
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -27,8 +28,8 @@ DIGITS = 16
 def resumable_lines(path: str, identity: str) -> Iterator[tuple[int, BinaryIO]]:
     """How many lines there are already, and the file to which the others are appended.
 
-    The target is there once the block has ended. Where it is interrupted, or a disk is full, the
-    lines stay for the next time; after another error, which would come again, they go.
+    The target is there once the block has ended. Where it is interrupted, or disk or memory are
+    full, the lines stay for the next time; after another error, which would come again, they go.
 
     Args:
       identity: of all that the lines depend on.
@@ -37,6 +38,12 @@ def resumable_lines(path: str, identity: str) -> Iterator[tuple[int, BinaryIO]]:
       InputError: another process makes the same file of the same.
     """
     mine = _beside(path, hashlib.sha256(identity.encode()).hexdigest()[:DIGITS])
+    if not os.path.exists(mine) and _all(path):
+        print(
+            f"cidermill: what an earlier run left of {path} is of other inputs or settings; it is "
+            "begun anew",
+            file=sys.stderr,
+        )
     with files.full_disk_named(path), open(mine, "a+b") as handle:
         if not _locked(handle, mine):
             raise InputError(f"another run is writing {path}; wait for it or name another --to")
@@ -44,7 +51,7 @@ def resumable_lines(path: str, identity: str) -> Iterator[tuple[int, BinaryIO]]:
             yield _keep_whole(handle), handle
             handle.flush()
             os.fsync(handle.fileno())
-        except (KeyboardInterrupt, Interrupted, OSError):
+        except (KeyboardInterrupt, Interrupted, OSError, MemoryError):
             raise
         except BaseException:
             os.unlink(mine)
@@ -56,6 +63,11 @@ def resumable_lines(path: str, identity: str) -> Iterator[tuple[int, BinaryIO]]:
 def _beside(path: str, digest: str) -> str:
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.{digest}.part")
+
+
+def _all(path: str) -> list[str]:
+    """What runs of any settings have left for a target."""
+    return sorted(glob.glob(_beside(glob.escape(path), "[0-9a-f]" * DIGITS)))
 
 
 def _locked(handle: BinaryIO, path: str) -> bool:
@@ -86,7 +98,7 @@ def _keep_whole(handle: BinaryIO) -> int:
 
 def _remove_others(path: str) -> None:
     """Remove what runs of other settings left for the same target, where none is at work."""
-    for other in glob.glob(_beside(glob.escape(path), "[0-9a-f]" * DIGITS)):
+    for other in _all(path):
         with contextlib.suppress(OSError), open(other, "rb") as handle:
             if _locked(handle, other):
                 os.unlink(other)

@@ -97,7 +97,7 @@ class Show(Tell):
     def read(self, stage: Stage, costs: Costs) -> None:
         since = f" since step {self._begun} of it" if self._begun else ""
         self.say("\n".join([f"{stage.name}: the texts that were read{since}", *costs.lines()]))
-        self._texts[stage.name] = asdict(costs)
+        self._texts[stage.name] = {"since_step": self._begun, **asdict(costs)}
 
     def say(self, text: str) -> None:
         if self._active:

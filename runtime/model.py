@@ -11,6 +11,7 @@ seed and on the number of the prompt in its batch: equal prompts get different t
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -268,25 +269,28 @@ class Model:
             going = left
 
     def _begin_all(self, texts: list[_Text]) -> list[Sequence]:
-        """A sequence for each prompt. Of those that begin alike under one adapter the first is read
-        here, and the others have what they share with it."""
+        """A sequence for each prompt. Those that others begin with alike are read here, and the
+        others have what they share with them."""
         found = [self._begin(text.ids, text.adapter) for text in texts]
-        first: dict[tuple[Identity, tuple[int, ...]], int] = {}
-        alike: list[tuple[int, int, int]] = []
-        for number, text in enumerate(texts):
-            lead = first.setdefault((identity(text.adapter), tuple(text.ids[:BLOCK])), number)
-            common = min(shared(texts[lead].ids, text.ids), len(text.ids) - 1)
-            # Less than a block is not worth a call of its own.
-            if number != lead and common - len(found[number]) >= BLOCK:
-                alike.append((number, lead, common))
-        leads = dict.fromkeys(lead for _, lead, _ in alike)
-        if leads:
-            with self._lock:
-                self._ready().logits(
-                    [(found[lead], texts[lead].ids[len(found[lead]) : -1]) for lead in leads]
-                )
-        for number, lead, common in alike:
-            found[number] = found[lead].beginning(min(common, len(found[lead])))
+        leads = _leads(texts, [len(sequence) for sequence in found])
+        needed = {lead for lead, _ in leads.values()}
+        waiting = dict.fromkeys(range(len(texts)))
+        while waiting and leads:
+            # Those whose leads are read.
+            now = [n for n in waiting if n not in leads or leads[n][0] not in waiting]
+            for number in now:
+                del waiting[number]
+            for number in now:
+                if number in leads:
+                    lead, common = leads[number]
+                    found[number] = found[lead].beginning(min(common, len(found[lead])))
+            new = [
+                (found[n], rest) for n in now
+                if n in needed and (rest := texts[n].ids[len(found[n]) : -1])
+            ]  # fmt: skip
+            if new:
+                with self._lock:
+                    self._ready().logits(new)
         return found
 
     def _begin(self, ids: list[int], adapter: LoadedAdapter | None) -> Sequence:
@@ -398,6 +402,35 @@ def _groups(parts: list[_Part]) -> Iterator[list[_Part]]:
         tokens += len(part.ids)
     if group:
         yield group
+
+
+def _leads(texts: Listed[_Text], kept: Listed[int]) -> dict[int, tuple[int, int]]:
+    """By the number of a prompt another one that it begins as, and how many tokens they share.
+
+    Neighbours in the order of their ids share the most. It is falling, so that a text comes before
+    what it begins with; and those that share no less with the lead of their neighbour have it too,
+    so that they need not wait for each other.
+
+    Args:
+      kept: tokens of each that need not be read in any case.
+    """
+
+    def place(number: int) -> tuple[str, list[int]]:
+        return repr(identity(texts[number].adapter)), texts[number].ids
+
+    found: dict[int, tuple[int, int]] = {}
+    order = sorted(range(len(texts)), key=place, reverse=True)
+    for before, number in itertools.pairwise(order):
+        if identity(texts[before].adapter) != identity(texts[number].adapter):
+            continue
+        ids, lead = texts[number].ids, before
+        common = min(shared(texts[before].ids, ids), len(ids) - 1)
+        while lead in found and found[lead][1] >= common:
+            lead = found[lead][0]
+        # Less than a block is not worth a call of its own.
+        if common - kept[number] >= BLOCK:
+            found[number] = lead, common
+    return found
 
 
 def _several(texts: str | Listed[str]) -> list[str]:

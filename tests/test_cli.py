@@ -336,3 +336,22 @@ def test_tables_open_in_pandas_like_tools_with_nested_signals(samples_run):
         for name in ("documents", "rejected", "decisions", "dead")
     }
     assert all(len(found) == 1 for found in schemas.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train", "out"], "interrupted; the same command goes on from here"),
+        (["train", "out", "--restart"], "interrupted; the same command without --restart goes on"),
+        (["generate", "-m", "m.cider"], "interrupted\n"),
+    ],
+)
+def test_what_was_stopped_says_how_it_goes_on_if_it_does(capsys, monkeypatch, words, told):
+    def perform(arguments):
+        raise KeyboardInterrupt
+
+    parsed = parser(words[0]).parse_args(words)
+    parsed.perform = perform
+    monkeypatch.setattr("argparse.ArgumentParser.parse_known_args", lambda *_: (parsed, []))
+    assert main(words) == 130
+    assert f"cidermill: {told}" in capsys.readouterr().err

@@ -104,9 +104,9 @@ def test_what_prompts_of_a_batch_share_is_read_once(monkeypatch):
     wanted = [fresh.complete([prompt], tokens=4, sampling=GREEDY)[0] for prompt in prompts]
     assert model().complete(prompts, tokens=4, sampling=GREEDY) == wanted
     one.complete(prompts, tokens=1, sampling=GREEDY)
-    # The first but for its last token; then these of it and of its like, what ends the third and
-    # the fourth otherwise, and all of the two others.
-    assert computed[0] == counts[0] - 1
+    # The longest but for its last token; then this, what ends the others that begin like it, and
+    # all of the two that do not.
+    assert computed[0] == counts[2] - 1
     assert counts[1] + counts[5] + 4 <= computed[1] <= counts[1] + counts[5] + 16
     assert len(computed) == 2
     # Beginnings that were kept, or are short, cost no call of their own.
@@ -114,6 +114,14 @@ def test_what_prompts_of_a_batch_share_is_read_once(monkeypatch):
         computed.clear()
         one.complete(again, tokens=1, sampling=GREEDY)
         assert len(computed) == 1
+    # Two texts begin alike, and of one of them two again.
+    computed.clear()
+    same, x, y = own_texts()[1][:250], own_texts()[2][:250], own_texts()[3][:250]
+    prompts = [same + end for end in (x + "one", y + "one", y + "two", y, x + "two")]
+    counts = [len(small_tokenizer().encode(part)) for part in (same, x, y)]
+    one.complete(prompts, tokens=1, sampling=GREEDY)
+    assert sum(counts) <= sum(computed) <= sum(counts) + 40
+    assert len(computed) == 3
 
 
 def test_what_is_kept_is_not_written_over():

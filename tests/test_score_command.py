@@ -11,10 +11,12 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from models_here import a_model
+from models_here import a_model, write_model
+from test_adapters import drawn
 
 from pipelines import command_score
 from pipelines.cli import main
+from runtime.adapter_files import write_adapter
 from runtime.bits import measure
 from runtime.model import Model
 
@@ -223,17 +225,30 @@ def test_the_same_command_goes_on_where_it_was_stopped(corpus, capsys, monkeypat
     assert not list(corpus.glob(".*"))
 
 
-@pytest.mark.parametrize("change", ["option", "input"])
-def test_what_was_stopped_with_other_settings_is_not_gone_on_with(corpus, monkeypatch, change):
+def an_adapter(folder) -> str:
+    own = drawn(1)
+    write_adapter(str(folder), own.factors, own.base)
+    return str(folder)
+
+
+@pytest.mark.parametrize("change", ["option", "input", "model", "adapter"])
+def test_what_was_stopped_with_other_settings_is_not_gone_on_with(
+    corpus, capsys, monkeypatch, change
+):
     out = corpus / "out.jsonl"
     cut_short(monkeypatch, 1, KeyboardInterrupt)
     assert score(corpus / "a.jsonl", "--to", out) == 130
-    more = ["--paragraphs"] if change == "option" else []
+    more = {
+        "option": lambda: ["--paragraphs"], "input": list,
+        "model": lambda: ["--model", write_model(str(corpus / "other.cider"), seed=5)],
+        "adapter": lambda: ["--adapter", an_adapter(corpus / "adapter")],
+    }[change]()  # fmt: skip
     if change == "input":
         (corpus / "a.jsonl").write_text('{"text": "longer than before"}\n' * 9)
     asked = cut_short(monkeypatch, 99, KeyboardInterrupt)
     assert score(corpus / "a.jsonl", *more, "--to", out) == 0
     assert sum(map(len, asked)) == len(rows_of(out.read_text()))
+    assert "of other inputs or settings; it is begun anew" in capsys.readouterr().err
     assert not list(corpus.glob(".*"))
 
 
@@ -242,6 +257,11 @@ def test_a_full_disk_leaves_what_is_done_and_an_error_of_ours_nothing(corpus, ca
     cut_short(monkeypatch, 1, OSError(errno.ENOSPC, "no space"))
     assert score(corpus / "a.jsonl", "--to", out) == 1
     assert str(out) in capsys.readouterr().err
+    assert list(corpus.glob(".out.jsonl.*"))
+    cut_short(monkeypatch, 99, ValueError("odd"))
+    assert score(corpus / "a.jsonl", "--to", out) == 0
+    cut_short(monkeypatch, 1, MemoryError())
+    assert score(corpus / "a.jsonl", "--to", out) == 1
     assert list(corpus.glob(".out.jsonl.*"))
     cut_short(monkeypatch, 0, ValueError("odd"))
     assert score(corpus / "a.jsonl", "--to", out) == 2

@@ -170,7 +170,7 @@ def test_a_run_goes_on_after_ctrl_c_as_if_nothing_had_been(trained_run, packed_r
     )  # fmt: skip
     assert child.returncode == 130, child.stderr
     told = child.stderr.splitlines()
-    assert told[-1] == "cidermill: stopped after step 3; the same command goes on from there"
+    assert told[-1] == "cidermill: stopped after step 3; the same command goes on from here"
     assert "stopping behind this step; once more to stop at once" in told
     assert len(rows(tmp_path / "run" / "losses.jsonl")) == 3
     assert (tmp_path / "run" / "checkpoints" / "step-00000003").is_dir()
@@ -284,6 +284,7 @@ def test_texts_that_the_thresholds_leave_out_are_told(texts, packed_run, tmp_pat
     told = capsys.readouterr().err.splitlines()
     first = told.index("core: the texts that were read")
     counts = json.loads((tmp_path / "run" / "train.json").read_text())["measured"]["texts"]["core"]
+    assert counts["since_step"] == 0
     assert 0 < counts["short_documents"] <= 4
     assert told[first + 2].split()[:2] == ["read", str(counts["documents"])]
     assert told[first + 3].split()[:4] == ["too", "few", "characters",
@@ -302,6 +303,21 @@ def test_a_stage_without_a_step_leaves_no_model(packed_run, tmp_path, recipe, ca
     )
     assert not (tmp_path / "run" / "model").exists()
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_later_stage_without_a_step_names_what_was_trained(texts, packed_run, tmp_path, capsys):
+    head, first = TINY.split("  - ")
+    second = first.replace("core", "second").replace("24576", "1M").replace("1024", "1M")
+    second = second.replace("warmup: 2", "warmup: 1")
+    (tmp_path / "two.yaml").write_text(f"{head}  - {first.replace('24576', '2048')}  - {second}")
+    words = ["--texts", str(texts / "*.jsonl"), "--field", "body", "-r", str(tmp_path / "two.yaml"),
+             "--target", str(tmp_path / "run")]  # fmt: skip
+    assert train(packed_run, *words) == 2
+    last = tmp_path / "run" / "checkpoints" / "step-00000002"
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "the data of second ended before its first step" in error
+    assert f"; what was trained before it is {last}, for another run" in error
+    assert last.is_dir()
 
 
 def test_texts_are_known_by_what_they_say(texts, tmp_path):
@@ -405,7 +421,9 @@ def test_the_first_process_decides_on_bf16_for_all(packed_run, tmp_path, monkeyp
     monkeypatch.setattr("trainer.arrays.everyone", everyone)
     monkeypatch.setattr("trainer.compute.bf16_ratio", lambda *_: 0.9)
     second = argparse.Namespace(process=1, compute="bf16", restart=False)
-    assert _Plan._compute(SimpleNamespace(notes=[]), second, None, str(tmp_path)) == "bf16"
+    # It measures all the same: the first one's answer comes no sooner.
+    own = SimpleNamespace(notes=[], _own_compute=lambda *_: "f32")
+    assert _Plan._compute(own, second, None, str(tmp_path)) == "bf16"
     assert asked == [0]
 
 

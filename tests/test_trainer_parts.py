@@ -326,7 +326,14 @@ def test_labels_of_another_teacher_or_other_shards_stay_until_they_are_given_up(
     with pytest.raises(LabelError, match=f"of (an)?other {other}; .*--to, or --restart"):
         write_labels(teacher, shards, str(tmp_path / "labels"))
     assert path.read_bytes() == content
-    write_labels(teacher, shards, str(tmp_path / "labels"), anew=True)
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_labels(teacher, shards, str(tmp_path / "labels"), interrupt, anew=True)
+    # What was given up stays so: this goes on with the new ones.
+    write_labels(teacher, shards, str(tmp_path / "labels"))
     assert path.read_bytes() != content
     assert open_labels(str(tmp_path / "labels"), shards)
 

@@ -62,6 +62,9 @@ def write_labels(
     identity = {"teacher": teacher.card["weights_sha256"], "shards": shards.digest}
     index_path = os.path.join(folder, INDEX)
     done = {} if anew else _found(index_path, identity, folder)
+    if anew:
+        # From here on the folder is this teacher's, so that labelling can be gone on with.
+        _write_index(index_path, identity, done, complete=False)
     params = {name: jnp.asarray(value) for name, value in teacher.params.items()}
     label = jax.jit(partial(_first_choice, shape=teacher.shape))
     for shard in shards.shards:
@@ -74,14 +77,10 @@ def write_labels(
             done[shard.name] = {
                 "file": name, "sha256": digest(path), "agreed": agreed, "predicted": predicted,
             }  # fmt: skip
-            write_headed(
-                index_path, FORMAT, VERSION, {**identity, "complete": False, "shards_done": done}
-            )
+            _write_index(index_path, identity, done, complete=False)
         elif seen is not None:
             seen(shard.tokens.size)
-    index = {**identity, "complete": True, "shards_done": done}
-    write_headed(index_path, FORMAT, VERSION, index)
-    return index
+    return _write_index(index_path, identity, done, complete=True)
 
 
 def open_labels(folder: str, shards: ShardSet) -> dict[str, NDArray[Any]]:
@@ -125,6 +124,14 @@ def open_labels(folder: str, shards: ShardSet) -> dict[str, NDArray[Any]]:
                 f"{shard.tokens.dtype} of {shard.tokens.shape}; run `cidermill label` again"
             )
     return found
+
+
+def _write_index(
+    path: str, identity: Mapping[str, str], done: Mapping[str, Any], *, complete: bool
+) -> dict[str, Any]:
+    index = {**identity, "complete": complete, "shards_done": done}
+    write_headed(path, FORMAT, VERSION, index)
+    return index
 
 
 def _label(

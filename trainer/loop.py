@@ -167,7 +167,7 @@ class NoSteps(ValueError):
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and did, behind the checkpoint that the message names."""
+    """The run was asked to stop, and did, behind the checkpoint of the step that is named."""
 
 
 class Training:
@@ -280,7 +280,7 @@ class Training:
         if isinstance(source, Counting):
             self._tell.read(stage, source.costs)
         if not self._place.stage_step:
-            raise NoSteps(_told_no_steps(stage, source))
+            raise NoSteps(_told_no_steps(stage, source, self._last))
         self._leave(stage, keep)
 
     def _after(self, stage: Stage, source: Source, watch: Watch, told: Row, factor: float) -> None:
@@ -309,7 +309,7 @@ class Training:
         if not ended and (asked or self._due(stage, self.settings.saves)):
             self._save()
         if asked and not ended:
-            raise Stopped(f"stopped after step {place.step}; the same command goes on from there")
+            raise Stopped(f"stopped after step {place.step}")
 
     def _told_good(self) -> str:
         """The newest checkpoint whose weights gave a good loss, and what lies behind it."""
@@ -546,12 +546,17 @@ def _put_state(state: Mapping[str, Any], layout: Layout | None) -> dict[str, Any
     }
 
 
-def _told_no_steps(stage: Stage, source: Source) -> str:
+def _told_no_steps(stage: Stage, source: Source, last: str | None) -> str:
     """Why a stage made no step, and what to do."""
     found = f": {source.costs.left_out()}" if isinstance(source, Counting) else ""
+    # With other data it is another run, which does not go on with this one's checkpoints.
+    onward = "" if last is None else (
+        f"; what was trained before it is {last}, for another run of the stages that are left, "
+        "with --start and another --name"
+    )  # fmt: skip
     return (
         f"the data of {stage.name} ended before its first step, which takes {stage.batch} windows "
-        f"of {stage.length} tokens{found}; give more data, longer texts, or smaller batches"
+        f"of {stage.length} tokens{found}; give more data, longer texts, or smaller batches{onward}"
     )
 
 
