@@ -343,7 +343,7 @@ def test_tables_open_in_pandas_like_tools_with_nested_signals(samples_run):
     [
         (["train", "out"], "interrupted; the same command goes on from here"),
         (["train", "out", "--restart"], "interrupted; the same command without --restart goes on"),
-        (["generate", "-m", "m.cider"], "interrupted\n"),
+        (["generate", "--model", "m.cider", "--prompt", "x"], "interrupted\n"),
     ],
 )
 def test_what_was_stopped_says_how_it_goes_on_if_it_does(capsys, monkeypatch, words, told):
