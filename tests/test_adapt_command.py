@@ -25,7 +25,7 @@ from runtime.model import Model
 from runtime.sampling import Sampling
 from runtime.shape import matrices
 
-FAST = ("--rank", "8", "--rate", "0.02", "--epochs", "80")
+FAST = ("--rank", "8", "--rate", "0.02", "--epochs", "160")
 GREEDY = Sampling(temperature=0)
 
 
@@ -90,7 +90,7 @@ def test_the_report_tells_what_it_came_to(home):
     nats = [own.nats[n:] for own, n in zip(model.score_ids(texts), starts, strict=True)]
     assert base["loss"] == pytest.approx(float(np.concatenate(nats).mean()), rel=1e-6)
     assert base["tokens"] == sum(map(len, nats))
-    assert len(report["losses"]) == report["facts"]["steps"] == 80
+    assert len(report["losses"]) == report["facts"]["steps"] == 160
     assert report["facts"]["base"] == model.contents.digest
 
 
