@@ -4,7 +4,7 @@ same as a table."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -90,18 +90,21 @@ class Layer:
     def divergence(self) -> float | None:
         """The sum of the divergences from the float model by each of its matrices alone, in nats a
         token; ``None`` where they were not measured."""
-        found = [m.divergence for m in self.matrices if m.divergence is not None]
-        return sum(found) if found else None
+        return _sum_known(matrix.divergence for matrix in self.matrices)
 
     @property
     def loss(self) -> float | None:
         """The same of the rises of the loss, which may be below 0."""
-        found = [m.loss for m in self.matrices if m.loss is not None]
-        return sum(found) if found else None
+        return _sum_known(matrix.loss for matrix in self.matrices)
 
     def milliseconds(self, times: Mapping[str, float]) -> float:
         """Of a token, all its matrices one after the other."""
         return sum(times[matrix.name] for matrix in self.matrices)
+
+
+def _sum_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def layers_of(matrices: Sequence[Matrix]) -> list[Layer]:

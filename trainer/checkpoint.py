@@ -55,14 +55,14 @@ def save(
         path = os.path.join(temporary, f"{own}.safetensors")
         save_arrays(content, path)
         digests[f"{own}.safetensors"] = digest(path)
-        _sync(path)
+        sync(path)
     path = os.path.join(temporary, STATE)
     write_headed(path, FORMAT, VERSION, sealed({"step": step, "files": digests, **state}))
     if os.path.exists(target):
         # Of a run that was begun anew from before it.
         shutil.rmtree(target)
     os.rename(temporary, target)
-    _sync(folder)
+    sync(folder)
     return target
 
 
@@ -207,7 +207,8 @@ def digest(path: str) -> str:
     return found.hexdigest()
 
 
-def _sync(path: str) -> None:
+def sync(path: str) -> None:
+    """Have a file, or the names in a folder, on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

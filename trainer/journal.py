@@ -9,6 +9,8 @@ import json
 import os
 from typing import Any
 
+from trainer.checkpoint import sync
+
 Row = dict[str, Any]
 
 
@@ -52,8 +54,4 @@ class Journal:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, self._path)
-        folder = os.open(os.path.dirname(self._path) or ".", os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(os.path.dirname(self._path) or ".")
