@@ -5,7 +5,7 @@
 
 #define MANY 4
 #define SOME 2
-#define AHEAD 2048
+#define AHEAD 8192
 typedef struct { __m256i half[2]; } block;
 typedef struct { __m256i half[2]; } sums;
 typedef struct { __m256i table[2]; } lookup;

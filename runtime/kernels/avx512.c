@@ -12,7 +12,7 @@
 
 #define MANY 12
 #define SOME 4
-#define AHEAD 4096
+#define AHEAD 8192
 typedef __m512i block, sums;
 /* 64 entries each: the lookup takes the low six bits of a code's byte, whatever stands above. */
 typedef struct { __m512i table[3]; } lookup;

@@ -6,6 +6,12 @@
 /* Sums that one vector is spread over, for the latency of an instruction. */
 #define CHAINS 4
 
+/* What is read once for a token and not before the next: it does not displace what is read again. */
+INLINE void stream(const uint8_t *codes, int lines) {
+  UNROLL for (int line = 0; line < lines; line++)
+    __builtin_prefetch(codes + AHEAD + line * 64, 0, 0);
+}
+
 /* `vectors` vectors with one group of rows. Whole numbers: any order gives the same. */
 INLINE void group(const int bits, const int vectors, const matrix *w, int g, const activations *x,
                   int t, float *y, ptrdiff_t y_stride, int add_up) {
@@ -22,8 +28,7 @@ INLINE void group(const int bits, const int vectors, const matrix *w, int g, con
   }
   for (int s = 0; s < steps; s++) {
     if (vectors == 1) {
-      UNROLL for (int line = 0; line < bits; line++)
-        __builtin_prefetch(codes + AHEAD + line * 64);
+      stream(codes, bits);
       UNROLL for (int v = 0; v < 8; v++)
         acc[v % CHAINS] = dot(bits, acc[v % CHAINS], vector_of(bits, codes, v, &tables), at + v * 4);
     } else {
@@ -162,11 +167,15 @@ INLINE void widen(const attention *a, size_t part, int place, int values, float 
   }
 }
 
-/* What is soon read: blocks lie apart, and no processor looks there by itself. */
-INLINE void ahead(const attention *a, size_t part, int place) {
-  if (place >= a->limit[a->count - 1]) return;
+/* What is read three sixteens later, of the keys and then of the values: blocks lie apart, and no
+ * processor looks there by itself. */
+INLINE void ahead(const attention *a, int place) {
+  const int end = (a->limit[a->count - 1] + ROWS - 1) / ROWS * ROWS, to = place + 3 * ROWS;
+  if (to >= 2 * end) return;
+  const int of = to < end ? to : to - end;
   const size_t size = (size_t)a->head * ROWS * (size_t)a->bits / 8;
-  const uint8_t *next = a->blocks[place / BLOCK] + part + place % BLOCK / ROWS * size;
+  const uint8_t *next = a->blocks[of / BLOCK] + (to < end ? a->keys : a->values) +
+                        of % BLOCK / ROWS * size;
   for (size_t line = 0; line < size; line += 64) __builtin_prefetch(next + line);
 }
 
@@ -216,10 +225,12 @@ INLINE void softmax(float *scores, int limit) {
 
 static void attend(const attention *a) {
   const int head = a->head, last = a->limit[a->count - 1];
+  const int end = (last + ROWS - 1) / ROWS * ROWS;
   float wide[MAX_HEAD * ROWS] __attribute__((aligned(64)));
   int active = 0;
+  for (int place = -3 * ROWS; place < 0; place += ROWS) ahead(a, place);
   for (int place = 0; place < last; place += ROWS) {
-    ahead(a, a->keys, place + 3 * ROWS);
+    ahead(a, place);
     widen(a, a->keys, place, 0, wide);
     while (a->limit[active] <= place) active++;
     int i = active;
@@ -236,7 +247,7 @@ static void attend(const attention *a) {
   }
   active = 0;
   for (int place = 0; place < last; place += ROWS) {
-    ahead(a, a->values, place + 3 * ROWS);
+    ahead(a, end + place);
     widen(a, a->values, place, 1, wide);
     while (a->limit[active] <= place) active++;
     for (int i = active; i < a->count; i++) {
