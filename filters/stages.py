@@ -6,7 +6,7 @@ that runs on one document. The functions themselves live in the modules beside t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +26,13 @@ from filters import (
     safety,
     url,
 )
+from filters.batch import StageFunction, Together
 from filters.decontamination import signals as decontamination_signals
 from filters.dedup import signals as dedup_signals
 from filters.dedup.signatures import SignatureParams
 from filters.document import Document, Edit
 from filters.signal import Signal
 from filters.words import TextView
-
-StageFunction = Callable[[Document], list[Edit]]
 
 BEFORE, EXTRACT, MEASURE, GLOBAL, FINISH = range(5)
 """Phases. Rules of stages before extraction spare a page the work; global stages see hashes only;
@@ -203,11 +202,12 @@ def _build_model(options: model_score.ModelOptions) -> StageFunction:
     # Here: a model that is damaged is no fault of a document.
     model_score.load(options.file, options.window)
 
-    def stage(document: Document) -> list[Edit]:
-        document.signals.update(model_score.measure(document.text, options))
-        return []
+    def measure(documents: Sequence[Document]) -> None:
+        texts = [document.text for document in documents]
+        for document, found in zip(documents, model_score.measure(texts, options), strict=True):
+            document.signals.update(found)
 
-    return stage
+    return Together(measure, model_score.TOGETHER)
 
 
 # --- global and last ----------------------------------------------------------------------------

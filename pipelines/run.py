@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from importlib.resources.abc import Traversable
 from typing import Any
 
+from filters.batch import StageFunction
 from filters.decontamination.index import BenchmarkIndex
 from filters.signal import Signal
-from filters.stages import EXTRACT, GLOBAL, MEASURE, StageFunction
+from filters.stages import EXTRACT, GLOBAL, MEASURE
 from pipelines import attempts, files
 from pipelines.benchmark_indexes import open_index
 from pipelines.inputs import Input

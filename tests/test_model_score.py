@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+from unittest import mock
 
 import apache_beam as beam
 import numpy as np
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 from models_here import a_model, write_absurd
 
 from filters import model_score
-from filters.batch import StageFailure
+from filters.batch import Batch, StageFailure, apply
+from filters.document import Document
 from filters.model_score import MIN_BYTES, ModelOptions
+from filters.stages import _build_model
 from pipelines.cli import main, parser
 from pipelines.command_curate import plan
 from pipelines.curate import curate
@@ -131,7 +134,7 @@ def options(**changes) -> ModelOptions:
 
 def test_signals_of_the_whole_and_of_paragraphs(model):
     text = f"{PROSE}\n\n{NOISE}\n\nshort"
-    found = model_score.measure(text, options())
+    (found,) = model_score.measure([text], options())
     assert set(found) == {signal.name for signal in model_score.SIGNALS}
     (expected,) = measure(model, [text])
     prose, noise, short = (part.per_byte for part in expected.paragraphs)
@@ -144,12 +147,24 @@ def test_signals_of_the_whole_and_of_paragraphs(model):
 
 @pytest.mark.parametrize("text", ["", "a"])
 def test_nothing_is_measured_on_texts_without_a_second_token(text):
-    assert set(model_score.measure(text, options()).values()) == {None}
+    (found,) = model_score.measure([text], options())
+    assert set(found.values()) == {None}
+
+
+def test_the_stage_measures_many_documents_in_one_call_as_it_measures_each(model):
+    stage = _build_model(options())
+    documents = [Document(str(n), "", "", text) for n, text in enumerate(TEXTS)]
+    batch = Batch("i", 0, 0, len(TEXTS), documents)
+    with mock.patch.object(Model, "score_ids", autospec=True, side_effect=Model.score_ids) as calls:
+        apply(batch, "model", stage, 60)
+    assert calls.call_count == 1 < len(TEXTS)
+    alone = [model_score.measure([text], options())[0] for text in TEXTS]
+    assert [document.signals for document in documents] == alone
 
 
 def test_only_the_beginning_of_a_long_text_is_scored():
     short = options(most_bytes=len(PROSE))
-    assert model_score.measure(PROSE + NOISE, short) == model_score.measure(PROSE, options())
+    assert model_score.measure([PROSE + NOISE], short) == model_score.measure([PROSE], options())
 
 
 @pytest.mark.parametrize(
@@ -215,15 +230,14 @@ def test_another_model_in_the_same_file_measures_anew(tmp_path):
 
 def test_windows_of_two_tokens_are_measured(model):
     (found,) = measure(model, [PROSE], window=2)
-    assert model_score.measure(PROSE, options(window=2))["model.bits_per_byte"] == (
-        found.whole.per_byte
-    )
+    (own,) = model_score.measure([PROSE], options(window=2))
+    assert own["model.bits_per_byte"] == found.whole.per_byte
 
 
 def test_a_model_whose_numbers_overflow_fails_the_run_and_no_document(tmp_path):
     path = write_absurd(str(tmp_path / "m.cider"), {"norm": 3e38, "embedding": 1e20})
     with pytest.raises(StageFailure, match=r"m\.cider: what this model computes is not finite"):
-        model_score.measure(PROSE, ModelOptions(file=path))
+        model_score.measure([PROSE], ModelOptions(file=path))
     with pytest.raises(Exception, match="what this model computes is not finite"):
         run_over(tmp_path, [PROSE, NOISE], path, bound=4.0)
 
