@@ -92,25 +92,32 @@ class Together:
 StageFunction = Callable[[Document], list[Edit]]
 """What a stage does to a document; a ``Together`` is one as well."""
 
+SHARE = 0.25
+"""Of a document's time that a group of several has. Each is measured alone where it takes longer,
+and so are those after it: it costs less than to be cut off again and again, and a call that does
+not come back is far from the end of its process when it should."""
+
 
 def apply(batch: Batch, stage: str, function: StageFunction, seconds: float) -> Batch:
     """Run one stage over the active documents of a batch.
 
     A document on which the stage raises, or runs longer than ``seconds``, becomes a dead letter
-    of that stage. Where documents are measured together that is found out by measuring each of
-    them alone. Memory exhaustion counts as such an error; a request to stop does not.
+    of that stage. Where a group fails, or takes long, each of its documents is measured alone.
+    Memory exhaustion counts as such an error; a request to stop does not.
 
     Raises:
       StageFailure: as the stage raised it.
     """
     started = time.perf_counter()
+    together = True
     for group in _groups(batch, function):
-        if len(group) > 1 and _attempt(batch, group, function, seconds) is None:
-            continue
+        if together and len(group) > 1 and isinstance(function, Together):
+            found = _attempt_all(group, function, seconds * SHARE)
+            together = found is not TimeCapExceeded
+            if found is None:
+                continue
         for document in group:
-            error = _attempt(batch, [document], function, seconds)
-            if error is not None:
-                batch.bury(document, stage, error)
+            _attempt(batch, document, stage, function, seconds)
     batch.seconds[stage] = batch.seconds.get(stage, 0.0) + time.perf_counter() - started
     return batch
 
@@ -129,20 +136,32 @@ def _groups(batch: Batch, function: StageFunction) -> list[list[Document]]:
     return groups
 
 
-def _attempt(
-    batch: Batch, group: Sequence[Document], function: StageFunction, seconds: float
-) -> BaseException | None:
-    """Run a stage over one document, or over several in one call; gives the error."""
+def _attempt_all(
+    group: Sequence[Document], function: Together, seconds: float
+) -> type[BaseException] | None:
+    """Measure several documents in one call; gives the class of the error, if any."""
     try:
         with time_cap(seconds):
-            if isinstance(function, Together):
-                function.measure(group)
-                return None
-            edits = function(group[0])
+            function.measure(group)
     except StageFailure:
         raise
     except (Exception, TimeCapExceeded) as error:
-        return error
-    if edits:
-        batch.edits.setdefault(group[0].id, []).extend(edits)
+        return type(error)
     return None
+
+
+def _attempt(
+    batch: Batch, document: Document, stage: str, function: StageFunction, seconds: float
+) -> None:
+    """Run a stage over one document. Its error is let go at once: the frames that it holds hold
+    all that the document took, which its neighbours may need."""
+    try:
+        with time_cap(seconds):
+            edits = function(document)
+    except StageFailure:
+        raise
+    except (Exception, TimeCapExceeded) as error:
+        batch.bury(document, stage, error)
+        return
+    if edits:
+        batch.edits.setdefault(document.id, []).extend(edits)

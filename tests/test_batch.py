@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 
 import pytest
 from hypothesis import given
@@ -67,10 +69,39 @@ def test_of_a_group_only_the_document_that_fails_is_dead():
     assert measure.calls == [["one", "bad", "two"], ["one"], ["bad"], ["two"]]
 
 
-def test_a_group_that_takes_too_long_is_measured_one_by_one():
-    batch = apply(a_batch("one", "slow"), "lengths", Together(Lengths(), 99), 0.05)
-    assert lengths(batch) == [3, 4]
+def test_a_group_that_takes_too_long_is_measured_one_by_one_and_so_are_those_after_it():
+    measure = Lengths()
+    batch = apply(a_batch("one", "slow", "next", "last"), "lengths", Together(measure, 8), 0.2)
+    assert lengths(batch) == [3, 4, 4, 4]
     assert batch.dead == set()
+    assert measure.calls == [["one", "slow"], ["one"], ["slow"], ["next"], ["last"]]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_a_failing_document_took_is_free_before_the_next_and_at_the_end(together):
+    taken = []
+
+    class Big:
+        pass
+
+    def fail(documents) -> None:
+        if len(documents) == 1:
+            assert [one() for one in taken] == [None] * len(taken)
+        big = Big()
+        taken.append(weakref.ref(big))
+        raise MemoryError
+
+    def alone(document: Document) -> list[Edit]:
+        fail([document])
+        return []
+
+    gc.disable()
+    try:
+        batch = apply(a_batch("one", "two"), "x", Together(fail, 99) if together else alone, 60)
+        assert [one() for one in taken] == [None] * (2 + together)
+    finally:
+        gc.enable()
+    assert batch.dead == {"0", "1"}
 
 
 def test_rejected_and_dead_documents_are_left_out():
@@ -99,16 +130,21 @@ def test_a_stage_that_does_not_work_ends_the_run():
 
 
 def test_a_plain_function_has_one_document_at_a_time_and_its_edits_are_kept():
-    edit = Edit("stage", "rule", 0, 1)
+    edit, seen = Edit("stage", "rule", 0, 1), []
 
     def function(document: Document) -> list[Edit]:
+        seen.append(document.text)
         if document.text == "bad":
             raise KeyError("x")
         return [edit] if document.text == "edited" else []
 
-    batch = apply(a_batch("edited", "bad", "kept"), "stage", function, 60)
-    assert batch.edits == {"0": [edit]}
+    batch = a_batch("edited", "bad", "", "", "kept")
+    for _ in range(2):
+        apply(batch, "stage", function, 60)
+    assert batch.edits == {"0": [edit, edit]}
     assert batch.dead == {"1"}
+    # Also texts that are empty yet, as all are before they are extracted.
+    assert seen == ["edited", "bad", "", "", "kept", "edited", "", "", "kept"]
     assert batch.seconds["stage"] > 0
 
 
