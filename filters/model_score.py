@@ -88,11 +88,21 @@ def load(path: str, window: int) -> Model:
     """The model in a file, mapped once a process: all processes of a machine share its pages.
 
     It computes in one thread: an engine has a worker for each processor already.
+
+    Raises:
+      StageFailure: this machine lacks the kernels. With numpy a page takes minutes, and the caps
+        would decide which are kept.
     """
     # Imported here: it is only needed where documents are measured.
-    from runtime.model import Model
+    from runtime.model import NUMPY, Model
 
-    return Model.load(path, threads=1, context=window, keep=0)
+    model = Model.load(path, threads=1, context=window, keep=0)
+    if model.kernels == NUMPY:
+        raise StageFailure(
+            "the stage 'model' needs the runtime's kernels, and this machine can neither load nor "
+            "compile them; install a C compiler"
+        )
+    return model
 
 
 def measure(texts: Sequence[str], options: ModelOptions) -> list[dict[str, Value]]:

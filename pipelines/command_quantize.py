@@ -20,6 +20,7 @@ PNG = b"\x89PNG"
 """How a picture begins."""
 
 LEAST_TOKENS = 200_000
+BITS = "3.5"
 SHARE = 0.01
 """Of the model's own training tokens: what tables and adapter are trained on, but for small models.
 AFM trains its adapters on 0.15 % of six trillion tokens."""
@@ -44,8 +45,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     how = quantize.add_argument_group("how")
     how.add_argument(
-        "--bits", metavar="X", default="3.5",
-        help="mean of a weight of the linear maps, tables included; AFM 3.5 or 3.7 (default: 3.5)",
+        "--bits", metavar="X",
+        help="mean of a weight of the linear maps, tables included; AFM 3.5 or 3.7 "
+        f"(default: {BITS})",
     )  # fmt: skip
     how.add_argument(
         "--int8", action="store_true", help="8 bits by row instead of palettes, nothing trained"
@@ -131,10 +133,13 @@ def _settings(arguments: argparse.Namespace, model: Any) -> Any:
     tune = own if arguments.tune_tokens is None else _count(arguments, "tune_tokens")
     recover = tune if arguments.recover_tokens is None else _count(arguments, "recover_tokens")
     if arguments.int8:
+        if arguments.bits is not None:
+            raise InputError("--bits is the mean of palettes; leave it out with --int8")
         tune = 0 if arguments.tune_tokens is None else tune
         recover = 0 if arguments.recover_tokens is None else recover
+    bits = BITS if arguments.bits is None else arguments.bits
     return Settings(
-        bits=None if arguments.int8 else parse_amount(arguments.bits, "--bits"),
+        bits=None if arguments.int8 else parse_amount(bits, "--bits"),
         importance=arguments.weights,
         calibration_tokens=_count(arguments, "calibration_tokens"),
         tune_tokens=tune,

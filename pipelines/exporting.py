@@ -39,7 +39,8 @@ def export(arguments: argparse.Namespace) -> None:
         if arguments.format == LORA:
             print(_lora(arguments, contents, adapter))
             return
-        stem = os.path.splitext(os.path.abspath(arguments.model))[0]
+        # What holds an adapter's products has its name: it is another model than the base.
+        stem = os.path.abspath(arguments.adapter or os.path.splitext(arguments.model)[0])
         print(_model(arguments, dequantized(contents, adapter), f"{stem}-hf", stem))
         return
     if arguments.adapter or arguments.format == LORA:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipelines.runtime_scores import runtime_scores
 from pipelines.training_data import shard_data
 from runtime.adapter_files import MAX_RANK, read_adapter, write_adapter
-from runtime.allocate import Choice, allocate
+from runtime.allocate import AllocationError, Choice, allocate, mean_bits
 from runtime.file import Contents, read, write
 from runtime.kmeans import palettize
 from runtime.layout import ALIGNMENT, TOP, sizes, snapped
@@ -172,14 +172,18 @@ def stored_bits(rows: int, columns: int, bits: int) -> int:
 def check_bits(shape: TrainedShape, bits: float) -> None:
     """Raises ``AllocationError`` where no widths reach a mean, before anything is measured."""
     nothing = dict.fromkeys(WIDTHS, 0.0)
-    allocate(
-        [
-            Choice(name, dims[0] * dims[1], {w: stored_bits(*dims, w) for w in WIDTHS}, nothing)
-            for name, dims in matrices(runtime_shape(shape)).items()
-            if name != EMBEDDING
-        ],
-        bits,
-    )
+    choices = [
+        Choice(name, dims[0] * dims[1], {w: stored_bits(*dims, w) for w in WIDTHS}, nothing)
+        for name, dims in matrices(runtime_shape(shape)).items()
+        if name != EMBEDDING
+    ]
+    most = mean_bits(choices, {own.name: max(WIDTHS) for own in choices})
+    if bits > most:
+        raise AllocationError(
+            f"{bits:g} bits a weight; with {max(WIDTHS)} in every matrix these have {most:.3f}, "
+            "tables included: ask for no more, or for 8 with --int8"
+        )
+    allocate(choices, bits)
 
 
 def check_rank(shape: TrainedShape, rank: int) -> None:

@@ -27,6 +27,7 @@ from tokenizer.shown import shown
 MAX_LINE = 64 << 20
 MAX_REQUESTS = 1 << 20
 MAX_BATCH = 256
+BATCH, MEMORY = 8, "256M"
 ANSWER = ("text", "end")
 """Fields that are added to a request."""
 
@@ -41,12 +42,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapters", metavar="FOLDER",
                         help="with --requests: a folder of folders of adapters")  # fmt: skip
     parser.add_argument(
-        "--adapter-memory", default="256M", metavar="BYTES",
+        "--adapter-memory", metavar="BYTES",
         help="with --requests: of adapters that are kept for later ones, those of a batch "
-        "included, such as 64M or 2G (default: 256M)",
+        "included, such as 64M or 2G "
+        f"(default: {MEMORY})",
     )  # fmt: skip
-    parser.add_argument("--batch", type=int, default=8, metavar="N",
-                        help="with --requests: so many at a time (default: 8). What a "
+    parser.add_argument("--batch", type=int, metavar="N",
+                        help="with --requests: so many at a time "
+                        f"(default: {BATCH}). What a "
                         f"prompt shares with others of its batch or with one of the last {KEPT} "
                         "is not read again")  # fmt: skip
     parser.add_argument("--by-adapter", action="store_true",
@@ -59,20 +62,24 @@ def check_options(arguments: argparse.Namespace) -> None:
     if arguments.requests is None:
         if arguments.adapters is not None or arguments.by_adapter:
             raise InputError("--adapters and --by-adapter are for --requests; use --adapter")
+        if arguments.batch is not None or arguments.adapter_memory is not None:
+            raise InputError("--batch and --adapter-memory are for --requests; leave them out")
     elif arguments.prompt or arguments.adapter is not None:
         raise InputError("--requests has prompts and adapters; leave out --prompt and --adapter")
 
 
 def perform(arguments: argparse.Namespace, model: Model, sampling: Sampling) -> int:
     """Answers to standard output, counts of the store to standard error; returns the exit code."""
-    number = arguments.adapter_memory.strip()
+    named = MEMORY if arguments.adapter_memory is None else arguments.adapter_memory
+    number = named.strip()
     number = f"{number[:-1]}B" if number[-1:] in ("g", "G") else number
     memory = parse_count(number, "--adapter-memory")
     requests = _read(arguments.requests)
     folders = find_adapters(arguments.adapters) if arguments.adapters is not None else {}
     check_requests(requests, model, folders)
     store = AdapterStore(folders, model.shape, model.contents.digest, memory)
-    answers = Answers(model, store, batch=arguments.batch, grouped=arguments.by_adapter)
+    batch = BATCH if arguments.batch is None else arguments.batch
+    answers = Answers(model, store, batch=batch, grouped=arguments.by_adapter)
     found = answers.answer(
         requests, tokens=arguments.tokens, stop=arguments.stop, sampling=sampling
     )  # fmt: skip

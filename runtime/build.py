@@ -82,9 +82,13 @@ def compile_to(folder: Path, flags: Sequence[str] = FLAGS) -> Path:
             command, check=True, capture_output=True, text=True, timeout=SECONDS, env=environment
         )
         os.replace(temporary, target)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().split("\n")[0]
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip().split("\n")[0] or f"exit status {error.returncode}"
         raise NoLibrary(f"{compiler[0]} failed: {said}") from None
+    except subprocess.TimeoutExpired:
+        raise NoLibrary(f"{compiler[0]} failed: no end after {SECONDS} seconds") from None
+    except OSError as error:
+        raise NoLibrary(f"{compiler[0]} failed: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
     return target

@@ -9,10 +9,11 @@ from types import TracebackType
 
 
 class Lock:
-    """As ``threading.Lock`` in a ``with``; free in a process that was just forked."""
+    """As ``threading.RLock`` in a ``with``; free in a process that was just forked. What is thrown
+    away while its own thread holds the lock may take it once more."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _locks.add(self)
 
     def __enter__(self) -> None:
@@ -30,7 +31,7 @@ _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 def _renew() -> None:
     for lock in _locks:
-        lock._lock = threading.Lock()
+        lock._lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):  # not on every system

@@ -253,20 +253,27 @@ class Model:
     ) -> Iterator[Piece]:
         sequences = self._begin_all(texts)
         going = [(s, text.ids[len(s) :], text) for s, text in zip(sequences, texts, strict=True)]
-        while going:
-            with self._lock:
-                logits = self._ready().logits([(sequence, new) for sequence, new, _ in going])
-            left = []
-            for row, (sequence, _, text) in zip(logits, going, strict=True):
-                number = choose(row, text.seen, how, randoms[text.number])
-                piece = text.take(number, tokens, self.context)
-                if piece.text or piece.end:
-                    yield piece
-                if piece.end:
-                    self._remember(sequence)
-                else:
-                    left.append((sequence, [number], text))
-            going = left
+        unfinished = {text.number: sequence for sequence, _, text in going}
+        try:
+            while going:
+                with self._lock:
+                    logits = self._ready().logits([(sequence, new) for sequence, new, _ in going])
+                left = []
+                for row, (sequence, _, text) in zip(logits, going, strict=True):
+                    number = choose(row, text.seen, how, randoms[text.number])
+                    piece = text.take(number, tokens, self.context)
+                    if piece.end:
+                        self._remember(unfinished.pop(text.number))
+                    else:
+                        left.append((sequence, [number], text))
+                    if piece.text or piece.end:
+                        yield piece
+                going = left
+        except GeneratorExit:
+            # Who asked has enough. What was read serves the next.
+            for sequence in unfinished.values():
+                self._remember(sequence)
+            raise
 
     def _begin_all(self, texts: list[_Text]) -> list[Sequence]:
         """A sequence for each prompt. Those that others begin with alike are read here, and the

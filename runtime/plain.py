@@ -22,6 +22,8 @@ I32 = NDArray[np.int32]
 ONE = np.float32(1)
 EXACT = 1024
 """Columns whose products add up below 2**24, so that f32 holds the sum: 128 * 127 * 1024."""
+SCORED = 48
+"""Tokens whose logits are held at a time when they are only scored."""
 
 
 class PlainEngine(Engine):
@@ -73,10 +75,12 @@ class PlainEngine(Engine):
         if len(job.output_rows):
             job.logits[:] = self._multiply("embedding", quantize(last[job.output_rows]))
         if job.targets is not None and job.nats is not None and job.first is not None:
-            for t in np.flatnonzero(job.targets >= 0).tolist():
-                logits = self._multiply("embedding", quantize(last[t : t + 1]))[0]
-                found = nats(logits[: shape.vocabulary], int(job.targets[t]))
-                job.nats[t], job.first[t] = found
+            wanted = np.flatnonzero(job.targets >= 0)
+            for some in (wanted[at : at + SCORED] for at in range(0, len(wanted), SCORED)):
+                rows = self._multiply("embedding", quantize(last[some]))
+                for t, logits in zip(some.tolist(), rows, strict=True):
+                    found = nats(logits[: shape.vocabulary], int(job.targets[t]))
+                    job.nats[t], job.first[t] = found
 
     def _norm(self, x: F32, name: str) -> F32:
         return norm(x, self.contents.vectors[name], np.float32(self.contents.shape.norm_eps))

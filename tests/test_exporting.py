@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -124,10 +126,38 @@ def test_safetensors_hold_the_weights_that_the_palettes_stand_for(kind, folder, 
     wanted = unpack(contents.matrices["layers.1.down"]).dequantized()
     name = "model.layers.1.mlp.down_proj" if kind == "qwen3" else "transformer.layers.1.ffn.proj_2"
     assert np.array_equal(found[f"{name}.weight"], wanted)
-    exported(folder, capsys, "--adapter", str(folder / "a"))
+    both = exported(folder, capsys, "--adapter", str(folder / "a") + "/")
+    assert both == str(folder / "a-hf")  # another model than the base's export
     a, b = read_adapter(str(folder / "a"), contents.digest).factors["layers.1.down"]
-    merged = load_file(f"{path}/model.safetensors")[f"{name}.weight"]
+    merged = load_file(f"{both}/model.safetensors")[f"{name}.weight"]
     np.testing.assert_allclose(merged, wanted + 1.5 * b @ a, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("words", [("gguf-f16",), ("gguf-lora", "--adapter"), ("hf",)])
+def test_a_full_disk_leaves_nothing_and_is_told_with_the_file(folder, capsys, tmp_path, words):
+    """The model is larger than files may be; a child, as its limit is for good."""
+    own = [str(folder / "a")] * (len(words) - 1)
+    given = [
+        "export",
+        str(folder / "m.cider"),
+        "--format",
+        *words,
+        *own,
+        "--to",
+        str(tmp_path / "x"),
+    ]
+    code = (
+        "import resource, signal, sys\nfrom pipelines.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))\nsys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *given], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert str(tmp_path / "x") in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("facts", "context"), [({}, 32_768), ({"context": 128}, 128)])

@@ -242,6 +242,16 @@ def test_a_model_whose_numbers_overflow_fails_the_run_and_no_document(tmp_path):
         run_over(tmp_path, [PROSE, NOISE], path, bound=4.0)
 
 
+def test_without_kernels_the_run_fails_rather_than_pages(tmp_path, monkeypatch):
+    """With numpy a page can take longer than its cap: the machine would decide what is kept."""
+    plain = Model.load(a_model(), context=64, kernels="numpy")
+    monkeypatch.setattr(Model, "load", lambda *_, **__: plain)
+    model_score.load.cache_clear()
+    with pytest.raises(StageFailure, match="install a C compiler"):
+        _build_model(options())
+    model_score.load.cache_clear()
+
+
 def test_a_file_that_is_missing_or_damaged_ends_the_run_before_it_begins(tmp_path, capsys):
     content = bytearray(open(a_model(), "rb").read())  # noqa: SIM115
     content[-1] ^= 1

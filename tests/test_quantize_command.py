@@ -259,6 +259,8 @@ def test_eight_bits_by_row(tmp_path, capsys):
             r"2 bits a weight; with their tables .* take 2\.\d+ at least",
         ),
         (("--bits", "x"), "--bits is 'x'"),
+        (("--bits", "9"), r"9 bits a weight; with 4 in every matrix these have [4-8]\.\d+, tables"),
+        (("--int8", "--bits", "3"), "--bits is the mean of palettes; leave it out with --int8"),
         (("--int8", "--tune-tokens", "4k"), "no tables to tune"),
         (
             ("--recover-tokens", "4k", "--rank", "17"),

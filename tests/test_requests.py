@@ -219,10 +219,14 @@ def test_an_adapter_of_another_base_is_named_with_its_request(folder, capsys, tm
     assert "is for the base cdcdcdcdcdcdcdcd" in err[0]
 
 
-def test_options_of_requests_alone_are_refused_without_them(capsys):
-    command = ["generate", "--model", a_model(), "--prompt", "x", "--adapters", "y"]
-    assert main(command) == 2
-    assert "--adapters and --by-adapter are for --requests" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "option", [("--adapters", "y"), ("--by-adapter",), ("--batch", "1"), ("--adapter-memory", "1M")]
+)
+def test_options_of_requests_alone_are_refused_without_them(capsys, option):
+    assert main(["generate", "--model", a_model(), "--prompt", "x", *option]) == 2
+    err = capsys.readouterr().err
+    assert f"{option[0]} " in err
+    assert "are for --requests" in err
 
 
 @given(st.text())

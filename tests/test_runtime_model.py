@@ -133,6 +133,30 @@ def test_what_is_kept_is_not_written_over():
             assert found == fresh.complete(both, tokens=3, sampling=GREEDY)
 
 
+def test_what_was_read_is_kept_where_the_caller_stops_early(monkeypatch):
+    one, computed = model(), []
+    forward = one._engine._forward
+
+    def counted(steps, job):
+        computed.append(len(job.ids))
+        forward(steps, job)
+
+    monkeypatch.setattr(one._engine, "_forward", counted)
+    first, second = own_texts()[0][:300], own_texts()[1][:300]
+    pieces = one.generate([first, second], tokens=9, sampling=GREEDY)
+    next(pieces)
+    pieces.close()
+    computed.clear()
+    # A loop that is left throws its generator away, which is the same.
+    for text in (first, second):
+        for _ in one.generate(text, tokens=9, sampling=GREEDY):
+            break
+    assert set(computed) == {1}
+    assert one.complete(first, tokens=9, sampling=GREEDY) == model(keep=0).complete(
+        first, tokens=9, sampling=GREEDY
+    )
+
+
 def test_nats_are_the_same_alone_in_a_batch_and_for_any_threads():
     texts = [text[:700] for text in own_texts()[:4]] + ["", "a", "two words"]
     wanted = model().score(texts, window=64)
@@ -433,6 +457,13 @@ def test_a_library_in_the_cache_that_is_damaged_is_made_anew(tmp_path, monkeypat
     assert native._open()._name == str(path)
     assert made == [path.name]
     assert path.read_bytes() == open(real, "rb").read()  # noqa: SIM115
+
+
+def test_a_compiler_that_fails_without_a_word_is_told_in_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(NoLibrary, match="^false failed: exit status 1$"):
+        build.compile_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_compiler_whose_command_cannot_be_read_is_told(monkeypatch):

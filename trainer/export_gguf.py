@@ -8,7 +8,6 @@ the file say that no text spells a control piece: llama.cpp's server finds `</s>
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizer import special
 from tokenizer.model import Tokenizer
 from tokenizer.model_proto import Kind
+from trainer.gguf_file import gguf_file
 from trainer.model_files import Model
 from trainer.shape import Shape
 
@@ -50,18 +50,12 @@ _KINDS = {
 def export_gguf(model: Model, path: str, kind: str) -> None:
     """Write a model as one file, whole or not at all; ``kind`` is ``f16`` or ``q8_0``."""
     file_type, dtype = TYPES[kind]
-    temporary = f"{path}.{os.getpid()}.writing"
-    writer = GGUFWriter(temporary, "qwen3" if model.shape.uniform else "openelm")
-    _add_shape(writer, model.shape, model.context)
-    writer.add_file_type(file_type)
-    _add_tokenizer(writer, model.tokenizer)
-    for name, value in tensors(model).items():
-        _add(writer, name, value, dtype)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    os.replace(temporary, path)
+    with gguf_file(path, model.shape) as writer:
+        _add_shape(writer, model.shape, model.context)
+        writer.add_file_type(file_type)
+        _add_tokenizer(writer, model.tokenizer)
+        for name, value in tensors(model).items():
+            _add(writer, name, value, dtype)
 
 
 def tensors(model: Model) -> dict[str, NDArray[Any]]:

@@ -45,13 +45,6 @@ def export_hf(model: Model, folder: str, dtype: str = "float32") -> None:
     config = (qwen3_config if uniform else openelm_config)(model.shape, model.context)
     config["torch_dtype"] = config["dtype"] = dtype
     temporary = f"{folder.rstrip('/')}.writing"
-    shutil.rmtree(temporary, ignore_errors=True)
-    os.makedirs(temporary)
-    save_arrays(
-        {name: np.asarray(value, np.dtype(dtype)) for name, value in weights.items()},
-        os.path.join(temporary, WEIGHTS),
-        metadata={"format": "pt"},
-    )
     contents = {
         CONFIG: _json(config),
         "generation_config.json": _json(
@@ -61,11 +54,21 @@ def export_hf(model: Model, folder: str, dtype: str = "float32") -> None:
         "tokenizer_config.json": export.tokenizer_config(model.tokenizer, model.context),
         TOKENIZER: model.tokenizer.content,
     }
-    for name, content in contents.items():
-        with open(os.path.join(temporary, name), "wb") as out:
-            out.write(content)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(temporary, folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    os.makedirs(temporary)
+    try:
+        save_arrays(
+            {name: np.asarray(value, np.dtype(dtype)) for name, value in weights.items()},
+            os.path.join(temporary, WEIGHTS),
+            metadata={"format": "pt"},
+        )
+        for name, content in contents.items():
+            with open(os.path.join(temporary, name), "wb") as out:
+                out.write(content)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_exported(folder: str) -> bool:

@@ -7,14 +7,14 @@ joined: A one below the other, B block by block.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 import numpy as np
-from gguf import GGUFType, GGUFWriter, Keys
+from gguf import GGUFType, Keys
 from numpy.typing import NDArray
 
 from trainer.export_gguf import NAMES
+from trainer.gguf_file import gguf_file
 from trainer.shape import Layer, Shape
 
 Floats = NDArray[np.float32]
@@ -32,19 +32,13 @@ def export_lora(path: str, shape: Shape, factors: Factors, scale: float) -> None
       scale: what their products are multiplied by.
     """
     rank = next(len(a) for a, _ in factors.values())
-    temporary = f"{path}.{os.getpid()}.writing"
-    writer = GGUFWriter(temporary, "qwen3" if shape.uniform else "openelm")
-    writer.add_type(GGUFType.ADAPTER)
-    writer.add_string(Keys.Adapter.TYPE, "lora")
-    writer.add_float32(Keys.Adapter.LORA_ALPHA, scale * rank)
-    for name, (a, b) in lora_tensors(shape, factors, rank).items():
-        writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(a, np.float32))
-        writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    os.replace(temporary, path)
+    with gguf_file(path, shape) as writer:
+        writer.add_type(GGUFType.ADAPTER)
+        writer.add_string(Keys.Adapter.TYPE, "lora")
+        writer.add_float32(Keys.Adapter.LORA_ALPHA, scale * rank)
+        for name, (a, b) in lora_tensors(shape, factors, rank).items():
+            writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(a, np.float32))
+            writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b, np.float32))
 
 
 def lora_tensors(shape: Shape, factors: Factors, rank: int) -> dict[str, tuple[Floats, Floats]]:
