@@ -24,8 +24,12 @@ def gguf_file(path: str, shape: Shape) -> Iterator[GGUFWriter]:
         yield writer
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
+        wanted = _size(writer, os.path.getsize(temporary))
         writer.write_tensors_to_file()
         writer.close()
+        # Numpy passes over what the system refuses of a small array.
+        if os.path.getsize(temporary) != wanted:
+            raise OSError(f"{os.path.getsize(temporary)} of {wanted} bytes could be written")
         os.replace(temporary, path)
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error}") from None
@@ -34,3 +38,12 @@ def gguf_file(path: str, shape: Shape) -> Iterator[GGUFWriter]:
             writer.close()
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+
+
+def _size(writer: GGUFWriter, before: int) -> int:
+    """Bytes of the whole file, by those before the tensors' infos: the format's own arithmetic."""
+    tensors = [item for part in writer.tensors for item in part.items()]
+    infos = sum(8 + len(name.encode()) + 4 + 8 * len(own.shape) + 4 + 8 for name, own in tensors)
+    step = writer.data_alignment
+    data = sum(GGUFWriter.ggml_pad(own.nbytes, step) for _, own in tensors)
+    return GGUFWriter.ggml_pad(before + infos, step) + data
