@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from pipelines import requests
+from pipelines.adapter_options import adapter_bits, add_adapter
 from pipelines.inputs_error import InputError
 from runtime.build import NoLibrary
 from runtime.cache import BITS
@@ -27,10 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--requests each may have an adapter of its own.",
     )
     parser.add_argument("--model", required=True, metavar="FILE", help="a .cider file")
-    parser.add_argument(
-        "--adapter", metavar="FOLDER",
-        help="an adapter of this very model, as `quantize` and `adapt` write",
-    )  # fmt: skip
+    add_adapter(parser)
     parser.add_argument(
         "--prompt", metavar="TEXT", action="append", default=[],
         help="may be repeated; - reads one from standard input",
@@ -68,6 +66,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def generate(arguments: argparse.Namespace) -> int:
     """Perform the command; returns the exit code."""
     requests.check_options(arguments)
+    bits = adapter_bits(arguments, "adapters")
     if arguments.context < 2:
         raise InputError(f"--context is {arguments.context}; it must be at least 2")
     if arguments.prompt.count("-") > 1:
@@ -88,7 +87,7 @@ def generate(arguments: argparse.Namespace) -> int:
         if arguments.requests is not None:
             return requests.perform(arguments, model, sampling)
         if arguments.adapter is not None:
-            model.use(model.adapter(arguments.adapter))
+            model.use(model.adapter(arguments.adapter, bits=bits))
         pieces = model.generate(
             prompts, tokens=arguments.tokens, stop=arguments.stop, sampling=sampling
         )

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from pipelines.adapter_options import adapter_bits, add_adapter
 from pipelines.hold import Interrupted
 from pipelines.inputs_error import InputError
 from pipelines.resumable_lines import resumable_lines
@@ -60,10 +61,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         ".gz and .zst; globs; the folder of a run of `curate`, for the documents that it kept",
     )  # fmt: skip
     parser.add_argument("--model", "-m", required=True, metavar="FILE", help="a .cider file")
-    parser.add_argument(
-        "--adapter", metavar="FOLDER",
-        help="an adapter of this very model, as `quantize` and `adapt` write",
-    )  # fmt: skip
+    add_adapter(parser)
     parser.add_argument("--to", metavar="FILE", help="default: standard output")
     parser.add_argument("--paragraphs", action="store_true", help="of each paragraph as well")
     parser.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
@@ -84,6 +82,7 @@ def perform(arguments: argparse.Namespace) -> int:
         raise InputError(f"--most-bytes is {arguments.most_bytes}; it must be at least 1")
     if arguments.window < 2:
         raise InputError(f"--window is {arguments.window}; it must be at least 2")
+    bits = adapter_bits(arguments)
     paths = _paths(arguments.inputs, arguments.to)
     if arguments.to is not None:
         _check_target(arguments, paths)
@@ -91,9 +90,11 @@ def perform(arguments: argparse.Namespace) -> int:
         model = Model.load(
             arguments.model, threads=arguments.threads, context=arguments.window, keep=0
         )
-        adapter = None if arguments.adapter is None else model.adapter(arguments.adapter)
+        adapter = None
+        if arguments.adapter is not None:
+            adapter = model.adapter(arguments.adapter, bits=bits)
         model.use(adapter)
-        base = [model.contents.digest, adapter and (adapter.sha256, adapter.scale)]
+        base = [model.contents.digest, adapter and (adapter.sha256, adapter.scale, adapter.bits)]
         with _output(arguments, base, paths) as (done, out):
             _score(arguments, model, paths, out, done)
     except UnicodeEncodeError:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TextIO
 
+from pipelines.adapter_options import adapter_bits
 from pipelines.amounts import parse_count
 from pipelines.inputs_error import InputError
 from runtime.adapter_config import CONFIG, AdapterError
@@ -77,7 +78,9 @@ def perform(arguments: argparse.Namespace, model: Model, sampling: Sampling) -> 
     requests = _read(arguments.requests)
     folders = find_adapters(arguments.adapters) if arguments.adapters is not None else {}
     check_requests(requests, model, folders)
-    store = AdapterStore(folders, model.shape, model.contents.digest, memory)
+    store = AdapterStore(
+        folders, model.shape, model.contents.digest, memory, bits=adapter_bits(arguments, "adapters")
+    )  # fmt: skip
     batch = BATCH if arguments.batch is None else arguments.batch
     answers = Answers(model, store, batch=batch, grouped=arguments.by_adapter)
     found = answers.answer(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from runtime.adapter_config import AdapterError
 from runtime.adapter_files import read_adapter
-from runtime.adapters import LoadedAdapter, load_adapter
+from runtime.adapters import ADAPTER_BITS, LoadedAdapter, load_adapter
 from runtime.lock import Lock
 from runtime.shape import Shape, matrices
 
@@ -42,6 +42,7 @@ class AdapterStore:
       budget: bytes of factors in memory, as ``LoadedAdapter.nbytes`` counts them.
       checksums: SHA-256 of the weights of each adapter, compared whenever one is read; of those
         that have none, what is read again must be what was read first.
+      bits: of the factors in memory, 8 or 4.
       load: reads an adapter from its folder; default: ``read_adapter`` for this model.
 
     Raises:
@@ -50,13 +51,13 @@ class AdapterStore:
 
     def __init__(
         self, folders: Mapping[str, str], shape: Shape, base: str, budget: int, *,
-        checksums: Mapping[str, str] | None = None,
+        checksums: Mapping[str, str] | None = None, bits: int = ADAPTER_BITS,
         load: Callable[[str], LoadedAdapter] | None = None,
     ) -> None:  # fmt: skip
         if budget < 0:
             raise StoreError(f"a budget of {budget} bytes; it must be at least 0")
         self.budget = budget
-        self._folders, self._shape, self._base = dict(folders), shape, base
+        self._folders, self._shape, self._base, self._bits = dict(folders), shape, base, bits
         self._checksums = dict(checksums or {})
         self._load = load or self._read
         self._held: OrderedDict[str, LoadedAdapter] = OrderedDict()
@@ -128,7 +129,8 @@ class AdapterStore:
         return found
 
     def _read(self, folder: str) -> LoadedAdapter:
-        return load_adapter(read_adapter(folder, self._base, matrices(self._shape)), self._shape)
+        found = read_adapter(folder, self._base, matrices(self._shape))
+        return load_adapter(found, self._shape, bits=self._bits)
 
     def _make_room(self, name: str, size: int) -> None:
         pinned = sum(own.nbytes for held, own in self._held.items() if self._pins[held] > 0)

@@ -42,7 +42,8 @@ class Factor(Structure):
     """``factor`` of cider.h."""
 
     _fields_ = (
-        ("rank", c_int32), ("first", c_int32), ("codes", c_void_p), ("scales", c_void_p),
+        ("rank", c_int32), ("first", c_int32), ("bits", c_int32), ("unused", c_int32),
+        ("codes", c_void_p), ("table", c_void_p), ("scales", c_void_p),
     )  # fmt: skip
 
 
@@ -90,7 +91,10 @@ class _Job(Structure):
 
 
 class _Adapted(Structure):
-    _fields_ = (("a", Matrix * len(TOGETHER)), ("b", Factor * len(LINEAR)))
+    _fields_ = (
+        ("a", Matrix * len(TOGETHER)), ("ranks", c_void_p * len(TOGETHER)),
+        ("b", Factor * len(LINEAR)),
+    )  # fmt: skip
 
 
 def _open() -> Any:
@@ -132,7 +136,10 @@ def matrix(packed: Packed) -> Matrix:
 
 def factor(outer: Outer) -> Factor:
     """What lifts an adapter's ranks, as C takes it; ``outer`` must outlive it."""
-    return Factor(outer.rank, outer.first, outer.codes.ctypes.data, outer.scales.ctypes.data)
+    return Factor(
+        outer.rank, outer.first, outer.bits, 0, outer.codes.ctypes.data, outer.table.ctypes.data,
+        outer.scales.ctypes.data,
+    )  # fmt: skip
 
 
 class NativeEngine(Engine):
@@ -216,7 +223,8 @@ class NativeEngine(Engine):
             for number, own in enumerate(found):
                 for place, parts in enumerate(TOGETHER):
                     if (inner := adapter.inner.get(f"layers.{number}.{parts[0]}")) is not None:
-                        own.a[place] = matrix(inner)
+                        own.a[place] = matrix(inner.packed)
+                        own.ranks[place] = _address(inner.ranks)
                 for place, part in enumerate(LINEAR):
                     if (outer := adapter.outer.get(f"layers.{number}.{part}")) is not None:
                         own.b[place] = factor(outer)

@@ -210,7 +210,10 @@ def adapt(steps: Steps, x: tuple[F32, F32], outputs: dict[str, F32]) -> None:
         if adapter is None or first not in adapter.inner:
             continue
         inner = adapter.inner[first]
-        low = multiply(inner, integers(inner).astype(np.float32).T, x[0][cut], x[1][cut])
+        weights = integers(inner.packed).astype(np.float32).T
+        low = multiply(inner.packed, weights, x[0][cut], x[1][cut])
+        if inner.ranks is not None:
+            low *= inner.ranks
         for name, y in outputs.items():
             if name in adapter.outer:
                 b = adapter.outer[name]

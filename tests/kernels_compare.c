@@ -53,20 +53,23 @@ static void compare_products(const kernels *a, const kernels *b, int bits) {
   }
 }
 
-static void compare_adapters(const kernels *a, const kernels *b) {
-  enum { RANK = 3 * RANKS };
-  static uint8_t codes[GROUPS * ROWS * RANK];
-  static int8_t values[VECTORS * RANK];
+static void compare_adapters(const kernels *a, const kernels *b, int bits) {
+  enum { MOST = 24 };
+  const int rank = 3 * RANK_BITS / bits;
+  static uint8_t codes[GROUPS * ROWS * MOST], table[16];
+  static int8_t values[VECTORS * MOST];
   float scales[VECTORS], own[GROUPS], y[2][VECTORS][GROUPS * ROWS] = {{{0}}};
   int32_t sums[VECTORS] = {0};
-  for (size_t i = 0; i < sizeof codes; i++) codes[i] = (uint8_t)(number() % 255 - 127);
-  for (int i = 0; i < VECTORS * RANK; i++) {
+  for (size_t i = 0; i < sizeof codes; i++)
+    codes[i] = (uint8_t)(bits == 8 ? number() % 255 - 127 : number());
+  for (int i = 0; i < VECTORS * rank; i++) {
     values[i] = (int8_t)((int)(number() % 255) - 127);
-    sums[i / RANK] += values[i];
+    sums[i / rank] += values[i];
   }
+  for (int i = 0; i < 16; i++) table[i] = (uint8_t)(number() % 128);
   reals(scales, VECTORS), reals(own, GROUPS);
-  const factor f = {RANK, 0, codes, own};
-  const activations low = {values, RANK, scales, sums};
+  const factor f = {rank, 0, bits, 0, codes, table, own};
+  const activations low = {values, rank, scales, sums};
   a->lift(&f, 0, GROUPS, &low, VECTORS, y[0][0], GROUPS * ROWS);
   b->lift(&f, 0, GROUPS, &low, VECTORS, y[1][0], GROUPS * ROWS);
   same("lift", y[0], y[1], sizeof y[0]);
@@ -144,7 +147,8 @@ int main(void) {
       const int widths[] = {2, 3, 4, 8};
       for (int w = 0; w < 4; w++) compare_products(plain, set, widths[w]);
       compare_vectors(plain, set);
-      compare_adapters(plain, set);
+      compare_adapters(plain, set, 8);
+      compare_adapters(plain, set, 4);
       compare_attention(plain, set, 16);
       compare_attention(plain, set, 8);
     }

@@ -28,7 +28,7 @@ traces = st.lists(st.sampled_from(NAMES), max_size=40)
 
 
 def sized(name: str, halves: int) -> LoadedAdapter:
-    return LoadedAdapter({}, {}, 1, BASE, name, 2 * halves)
+    return LoadedAdapter({}, {}, 1, BASE, name, 8, 2 * halves)
 
 
 def store(budget, sizes=None, **options):

@@ -285,37 +285,47 @@ static float nats(float *logits, int n, int target, uint8_t *first) {
 }
 
 /* `vectors` vectors of ranks with one group of rows of an adapter's second factor. */
-INLINE void lift_group(const int vectors, const factor *b, int g, const activations *low, int t,
-                       float *y, ptrdiff_t y_stride) {
-  const int count = b->rank / 4;
-  const uint8_t *codes = b->codes + (ptrdiff_t)g * b->rank * ROWS;
+INLINE void lift_group(const int bits, const int vectors, const factor *b, int g,
+                       const activations *low, int t, float *y, ptrdiff_t y_stride) {
+  const uint8_t *codes = b->codes + (ptrdiff_t)g * b->rank * ROWS * bits / 8;
   const int8_t *at = low->values + t * low->stride;
-  const lookup none = tables_of(8, NULL);
+  const lookup tables = tables_of(bits, b->table);
   const lanes scale = all(b->scales[g]);
   sums acc[MANY];
-  UNROLL for (int i = 0; i < vectors; i++) acc[i] = start(8, low->sums[t + i]);
-  for (int v = 0; v < count; v++) {
-    const block weights = vector_of(8, codes, v, &none);
-    UNROLL for (int i = 0; i < vectors; i++)
-      acc[i] = dot(8, acc[i], weights, at + i * low->stride + v * 4);
+  UNROLL for (int i = 0; i < vectors; i++) acc[i] = start(bits, low->sums[t + i]);
+  for (int r = 0; r < b->rank; r += RANK_BITS / bits) {
+    UNROLL for (int v = 0; v < 8 / bits; v++) {
+      const block weights = vector_of(bits, codes, v, &tables);
+      UNROLL for (int i = 0; i < vectors; i++)
+        acc[i] = dot(bits, acc[i], weights, at + i * low->stride + r + v * 4);
+    }
+    codes += 64;
   }
   UNROLL for (int i = 0; i < vectors; i++) {
     float *out = y + (t + i) * y_stride + (ptrdiff_t)g * ROWS;
-    const lanes found = times(times(whole(acc[i]), scale), all(low->scales[t + i]));
-    store(out, add(load(out), found));
+    lanes found = whole(acc[i]);
+    if (bits == 4) found = subtract(add(found, found), all((float)(127 * low->sums[t + i])));
+    store(out, add(load(out), times(times(found, scale), all(low->scales[t + i]))));
+  }
+}
+
+INLINE void lift_groups(const int bits, const factor *b, int from, int to, const activations *low,
+                        int vectors, float *y, ptrdiff_t y_stride) {
+  const ptrdiff_t size = (ptrdiff_t)b->rank * ROWS * bits / 8;
+  for (int g = from; g < to; g++) {
+    const uint8_t *next = b->codes + g * size + AHEAD;
+    for (ptrdiff_t line = 0; line < size; line += 64) __builtin_prefetch(next + line);
+    int t = 0;
+    for (; t + MANY <= vectors; t += MANY) lift_group(bits, MANY, b, g, low, t, y, y_stride);
+    for (; t + SOME <= vectors; t += SOME) lift_group(bits, SOME, b, g, low, t, y, y_stride);
+    for (; t < vectors; t++) lift_group(bits, 1, b, g, low, t, y, y_stride);
   }
 }
 
 static void lift(const factor *b, int from, int to, const activations *low, int vectors, float *y,
                  ptrdiff_t y_stride) {
-  for (int g = from; g < to; g++) {
-    const uint8_t *next = b->codes + (ptrdiff_t)g * b->rank * ROWS + AHEAD;
-    for (int v = 0; v < b->rank / 4; v++) __builtin_prefetch(next + v * 64);
-    int t = 0;
-    for (; t + MANY <= vectors; t += MANY) lift_group(MANY, b, g, low, t, y, y_stride);
-    for (; t + SOME <= vectors; t += SOME) lift_group(SOME, b, g, low, t, y, y_stride);
-    for (; t < vectors; t++) lift_group(1, b, g, low, t, y, y_stride);
-  }
+  if (b->bits == 4) lift_groups(4, b, from, to, low, vectors, y, y_stride);
+  else lift_groups(8, b, from, to, low, vectors, y, y_stride);
 }
 
 const kernels KERNELS = {NAME, multiply, quantize, norm, turn, store_key, store_value,

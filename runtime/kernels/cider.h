@@ -12,7 +12,7 @@ enum {
   COLUMNS = 32,       /* columns of a step */
   MAX_HEAD = 256,     /* numbers of a head */
   MAX_QUERIES = 32,   /* queries that attend at a time */
-  RANKS = 4,          /* ranks of an adapter are filled up to a multiple of this */
+  RANK_BITS = 32,     /* an adapter's ranks, times their bits, are filled up to a multiple of this */
   MAX_RANK = 512,     /* of an adapter */
 };
 
@@ -37,9 +37,12 @@ typedef struct {
 
 /* What an adapter multiplies `rank` whole numbers with to add to a map's outputs. */
 typedef struct {
-  int32_t rank;           /* a multiple of RANKS; 0: the map is left alone */
+  int32_t rank;           /* times bits a multiple of RANK_BITS; 0: the map is left alone */
   int32_t first;          /* where its ranks lie among those of all maps of one input */
-  const uint8_t *codes;   /* (rows / ROWS, rank / 4) vectors of ROWS times 4, signed */
+  int32_t bits;           /* of a code: 8, or 4, of which a number is 2 * entry - 127 */
+  int32_t unused;
+  const uint8_t *codes;   /* (rows / ROWS, rank / 4) vectors of ROWS times 4 */
+  const uint8_t *table;   /* (16); not for 8 bits */
   const float *scales;    /* (rows / ROWS) */
 } factor;
 

@@ -32,10 +32,11 @@ enum { TO_QKV, TO_O, TO_FFN, TO_DOWN, INPUTS, NO_INPUT = INPUTS };
 static const int MAPS_OF[INPUTS + 1] = {Q, O, GATE, DOWN, MAPS};
 enum { TOGETHER = 3, MAX_LOW = TOGETHER * MAX_RANK };
 
-/* What an adapter adds in a layer: B (A x). `a` has the ranks of all maps of an input, of 8 bits, and
- * no rows where there are none. */
+/* What an adapter adds in a layer: B (A x). `a` has the ranks of all maps of an input, of 8 bits or
+ * 4, and no rows where there are none. Of 4 bits each rank has a scale of its own in `ranks`. */
 typedef struct {
   matrix a[INPUTS];
+  const float *ranks[INPUTS];
   factor b[MAPS];
 } adapted;
 
@@ -223,9 +224,10 @@ static void quantize_low(const worker *w, const adapted *own, int input, const f
   for (int map = first; map < MAPS_OF[input + 1]; map++) {
     const factor *b = &own->b[map];
     activations *x = &to[map - first];
+    const float *scales = own->ranks[input] ? own->ranks[input] + b->first : NULL;
     float filled[MAX_RANK];
     const int lanes = (b->rank + 15) / 16 * 16;
-    memcpy(filled, low + b->first, (size_t)b->rank * sizeof(float));
+    for (int i = 0; i < b->rank; i++) filled[i] = low[b->first + i] * (scales ? scales[i] : 1.0f);
     for (int i = b->rank; i < lanes; i++) filled[i] = 0;
     w->k->quantize(filled, lanes, x->values + t * x->stride, &x->scales[t], &x->sums[t]);
   }
@@ -240,12 +242,12 @@ static void fetch(const uint8_t *at, ptrdiff_t size) {
 static void fetch_inner(const adapted *own, int input) {
   if (!own) return;
   const matrix *a = &own->a[input];
-  fetch(a->codes, (ptrdiff_t)a->rows * a->columns);
+  fetch(a->codes, (ptrdiff_t)a->rows * a->columns * a->bits / 8);
   fetch((const uint8_t *)a->affine, (ptrdiff_t)a->rows * 4);
 }
 
 static void fetch_outer(const factor *b, range r) {
-  const ptrdiff_t group = (ptrdiff_t)b->rank * ROWS;
+  const ptrdiff_t group = (ptrdiff_t)b->rank * ROWS * b->bits / 8;
   if (!b->rank) return;
   fetch(b->codes + r.from * group, (r.to - r.from) * group);
   fetch((const uint8_t *)(b->scales + r.from), (ptrdiff_t)(r.to - r.from + 15) * 4);
@@ -314,11 +316,12 @@ static range deal(const worker *w, const products *p, const adapted *own, range 
   const matrix *a = own ? &own->a[p->input] : NULL;
   int64_t cost[TOGETHER + 1], before = 0, total = 0;
   int groups[TOGETHER + 1];
-  cost[0] = a ? a->columns : 1;
+  cost[0] = a ? (int64_t)a->columns * a->bits / 8 : 1;
   groups[0] = a ? a->rows / ROWS : 0;
   for (int i = 0; i < p->count; i++) {
     cost[i + 1] = (int64_t)p->w[i]->columns * p->w[i]->bits / 8;
-    if (own) cost[i + 1] += own->b[MAPS_OF[p->input] + i].rank;
+    const factor *b = own ? &own->b[MAPS_OF[p->input] + i] : NULL;
+    if (b) cost[i + 1] += b->rank * b->bits / 8;
     groups[i + 1] = p->w[i]->rows / ROWS;
   }
   int parts = p->count + 1;
@@ -571,10 +574,12 @@ static int fits(const model *m, const adapted *adapter) {
     for (int i = 0; i < INPUTS; i++) {
       const matrix *a = &adapter[n].a[i];
       if (a->rows < 0 || a->rows > MAX_LOW || a->rows % ROWS) return 0;
-      if (a->rows && (a->columns != columns[i] || a->bits != 8)) return 0;
+      if (a->rows && a->columns != columns[i]) return 0;
+      if (a->rows && a->bits != 8 && (a->bits != 4 || !adapter[n].ranks[i])) return 0;
       for (int map = MAPS_OF[i]; map < MAPS_OF[i + 1]; map++) {
         const factor *b = &adapter[n].b[map];
-        if (b->rank < 0 || b->rank > MAX_RANK || b->rank % RANKS) return 0;
+        if (b->rank && b->bits != 8 && b->bits != 4) return 0;
+        if (b->rank < 0 || b->rank > MAX_RANK || b->rank * b->bits % RANK_BITS) return 0;
         if (b->first < 0 || b->first > a->rows - b->rank) return 0;
       }
     }
