@@ -7,7 +7,8 @@ beside llama.cpp's types of the same model.
 
 All are judged in one way: their weights are brought back to floats and scored by the trainer on
 the documents that the shards set aside. So the figures are those of the weights alone; what 8 bits
-of activations, and of an adapter's factors, add in our runtime is in the lines ``in the runtime``.
+of activations, and 8 or 4 of an adapter's factors, add in our runtime is in the lines ``in the
+runtime``.
 llama.cpp quantizes an export in F16 itself, without an importance matrix, and chooses a type for
 each tensor: where rows are no multiple of 256, other types than the name says. Bits are of the
 linear maps' weights, scales and tables included; bytes of the whole file, embedding and tokenizer
@@ -43,6 +44,7 @@ from pipelines.quantize_report import Variant, variant_lines  # noqa: E402
 from pipelines.resources import cache_folder  # noqa: E402
 from pipelines.training_data import held_out_texts  # noqa: E402
 from runtime.adapter_files import write_adapter  # noqa: E402
+from runtime.adapters import WIDTHS  # noqa: E402
 from tokenizer.shard_set import ShardSet  # noqa: E402
 from trainer import compute, recover  # noqa: E402
 from trainer.export_gguf import export_gguf, tensors  # noqa: E402
@@ -123,8 +125,9 @@ def trained(
         table.add(f"{name}, rank {rank}{loss}", bits, size + added, params)
         adapter = f"{path}.rank{rank}{loss}"
         write_adapter(adapter, factors, base)
-        judged = table.judge.in_runtime(path, adapter)
-        table.told("  in the runtime", bits, size + added, judged)
+        for width in WIDTHS:
+            judged = table.judge.in_runtime(path, adapter, bits=width)
+            table.told(f"  in the runtime, {width} bits", bits, size + added, judged)
 
 
 def theirs(table: Table, model: Model, libraries: str, folder: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from runtime.adapter_files import read_adapter, write_adapter
-from runtime.adapters import LoadedAdapter, load_adapter
+from runtime.adapters import ADAPTER_BITS, WIDTHS, LoadedAdapter, load_adapter
 from runtime.cache import Sequence
 from runtime.file import Contents
 from runtime.model import Model
@@ -45,10 +45,10 @@ def write_all(contents: Contents, folder: str) -> list[str]:
     return found
 
 
-def from_disk(contents: Contents, folder: str) -> LoadedAdapter:
+def from_disk(contents: Contents, folder: str, bits: int = ADAPTER_BITS) -> LoadedAdapter:
     """An adapter that is ready to run; its file lies in the system's cache."""
     dims = matrices(contents.shape)
-    return load_adapter(read_adapter(folder, contents.digest, dims), contents.shape)
+    return load_adapter(read_adapter(folder, contents.digest, dims), contents.shape, bits=bits)
 
 
 class Text:
@@ -105,17 +105,25 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 def slower(of: list[float], over: list[float]) -> str:
-    """By how much, as the median over pairs that were measured one after the other."""
+    """By how much, as the median over the same tokens of a round."""
     ratios = np.array(of) / np.array(over)
     ratios = ratios[np.isfinite(ratios)]
     return f"{100 * (np.median(ratios) - 1):+6.1f} %" if ratios.size else "never undisturbed"
 
 
 def report(contents: Contents, threads: int, rounds: int, ids: list[int], folder: str) -> None:
-    """Measure, and print a table."""
+    """Measure, and print a table for each width of factors."""
     folders = write_all(contents, folder)
-    adapters = [from_disk(contents, own) for own in folders]
-    reads = [timed(lambda: from_disk(contents, folders[0])) for _ in range(20)]
+    for bits in WIDTHS:
+        table(contents, threads, rounds, ids, folders, bits)
+
+
+def table(
+    contents: Contents, threads: int, rounds: int, ids: list[int], folders: list[str], bits: int
+) -> None:
+    """Measure with factors of one width, and print a table."""
+    adapters = [from_disk(contents, own, bits) for own in folders]
+    reads = [timed(lambda: from_disk(contents, folders[0], bits)) for _ in range(20)]
     engine = NativeEngine(contents, threads=threads, context=1024, cache_bits=16)
     batches: dict[str, list[LoadedAdapter | None]] = {
         "none": [None],
@@ -127,7 +135,10 @@ def report(contents: Contents, threads: int, rounds: int, ids: list[int], folder
     texts = {name: Text(engine, contents, ids, own) for name, own in batches.items()}
     found = measure(texts, rounds)
     size = adapters[0].nbytes / 1e6
-    print(f"\n{threads} threads; adapters of rank {RANK} on all maps, {size:.1f} MB in memory")
+    print(
+        f"\n{threads} threads; adapters of rank {RANK} on all maps, factors of {bits} bits, "
+        f"{size:.1f} MB in memory"
+    )
     print(f"{'ms, median (best)':24}{'a token of each':>22}{'prefill 512':>22}")
     for name, parts in found.items():
         told = [f"{np.nanmedian(own) * 1e3:9.3f} ({np.nanmin(own) * 1e3:7.3f})"

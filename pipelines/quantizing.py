@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pipelines.runtime_scores import runtime_scores
 from pipelines.training_data import shard_data
 from runtime.adapter_files import MAX_RANK, read_adapter, write_adapter
+from runtime.adapters import ADAPTER_BITS
 from runtime.allocate import AllocationError, Choice, allocate, mean_bits
 from runtime.file import Contents, read, write
 from runtime.kmeans import palettize
@@ -371,12 +372,14 @@ class Judge:
         with self._bar(f"judging {name}", self._tokens) as seen:
             return judge(self._scorer, self._texts, seen)
 
-    def in_runtime(self, path: str, adapter: str | None = None) -> Judgement:
+    def in_runtime(
+        self, path: str, adapter: str | None = None, bits: int = ADAPTER_BITS
+    ) -> Judgement:
         """Score a file as the runtime computes it, with activations in 8 bits; with the adapter in
-        a folder, if any, whose factors are in 8 bits as well."""
+        a folder, if any, and its factors in so many ``bits``."""
         model = RuntimeModel.load(path, context=max(self._length, CONTEXT))
         if adapter is not None:
-            model.use(model.adapter(adapter))
+            model.use(model.adapter(adapter, bits=bits))
         with self._bar("judging in the runtime", self._tokens) as seen:
             return judge(runtime_scores(model, self._length), self._texts, seen)
 

@@ -78,9 +78,8 @@ def perform(arguments: argparse.Namespace, model: Model, sampling: Sampling) -> 
     requests = _read(arguments.requests)
     folders = find_adapters(arguments.adapters) if arguments.adapters is not None else {}
     check_requests(requests, model, folders)
-    store = AdapterStore(
-        folders, model.shape, model.contents.digest, memory, bits=adapter_bits(arguments, "adapters")
-    )  # fmt: skip
+    bits = adapter_bits(arguments, "adapters")
+    store = AdapterStore(folders, model.shape, model.contents.digest, memory, bits=bits)
     batch = BATCH if arguments.batch is None else arguments.batch
     answers = Answers(model, store, batch=batch, grouped=arguments.by_adapter)
     found = answers.answer(

@@ -16,7 +16,7 @@ from tokenizers_here import own_texts, small_tokenizer
 from pipelines.cli import main
 from runtime import native
 from runtime.adapter_files import Adapter, AdapterError, write_adapter
-from runtime.adapters import load_adapter
+from runtime.adapters import identity, load_adapter
 from runtime.cache import Sequence
 from runtime.file import read
 from runtime.layout import integers
@@ -218,6 +218,24 @@ def test_what_is_loaded_is_the_product_to_so_many_bits(size, bits, rank, most):
     assert error < most
 
 
+def test_four_bits_take_half_the_memory_and_are_another_adapter_to_what_was_kept():
+    eight, four = (load_adapter(drawn(1), SHAPE, bits=bits) for bits in (8, 4))
+    assert 0.5 <= four.nbytes / eight.nbytes < 0.6
+    assert identity(four) != identity(eight)
+    with pytest.raises(ValueError, match="factors of 2 bits; they have 8 or 4"):
+        load_adapter(drawn(1), SHAPE, bits=2)
+
+
+@pytest.mark.parametrize("values", [0.0, 1.0])
+def test_four_bits_of_factors_that_are_all_the_same(values):
+    """Fewer different numbers than a table has: they are held exactly, and zeros stay zeros."""
+    name = "layers.0.q"
+    a, b = np.full((8, 96), values, np.float32), np.full((128, 8), values, np.float32)
+    one = load_adapter(Adapter({name: (a, b)}, 1.0, "ab" * 32, "0" * 64), SHAPE, bits=4)
+    outer = one.outer[name]
+    assert (outer.integers() * outer.scales[:1] == b).all()
+
+
 def test_ranks_of_one_input_lie_after_each_other():
     one = loaded(1, 5)
     assert [one.outer[f"layers.0.{part}"].first for part in ("q", "k", "v", "up")] == [0, 8, 16, 8]
@@ -283,6 +301,13 @@ def test_the_command_goes_on_with_an_adapter(tmp_path, capsys):
     one.use(load_adapter(own, SHAPE))
     wanted = one.complete(PROMPTS[:1], tokens=8, sampling=GREEDY)[0]
     assert capsys.readouterr().out == f"{PROMPTS[0]}{wanted}\n"
+    four = ["--adapter-bits", "4"]
+    assert main([*command, "--prompt", PROMPTS[0], "--adapter", folder, *four]) == 0
+    one.use(load_adapter(own, SHAPE, bits=4))
+    other = one.complete(PROMPTS[:1], tokens=8, sampling=GREEDY)[0]
+    assert capsys.readouterr().out == f"{PROMPTS[0]}{other}\n"
+    assert main([*command, "--prompt", "x", *four]) == 2
+    assert "give --adapter or --adapters, or leave it out" in capsys.readouterr().err
     write_adapter(folder, own.factors, "cd" * 32)
     assert main([*command, "--prompt", "x", "--adapter", folder]) == 2
     error = capsys.readouterr().err

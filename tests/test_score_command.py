@@ -231,17 +231,19 @@ def an_adapter(folder) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("change", ["option", "input", "model", "adapter"])
+@pytest.mark.parametrize("change", ["option", "input", "model", "adapter", "bits"])
 def test_what_was_stopped_with_other_settings_is_not_gone_on_with(
     corpus, capsys, monkeypatch, change
 ):
     out = corpus / "out.jsonl"
+    first = ["--adapter", an_adapter(corpus / "first")] if change == "bits" else []
     cut_short(monkeypatch, 1, KeyboardInterrupt)
-    assert score(corpus / "a.jsonl", "--to", out) == 130
+    assert score(corpus / "a.jsonl", *first, "--to", out) == 130
     more = {
         "option": lambda: ["--paragraphs"], "input": list,
         "model": lambda: ["--model", write_model(str(corpus / "other.cider"), seed=5)],
         "adapter": lambda: ["--adapter", an_adapter(corpus / "adapter")],
+        "bits": lambda: [*first, "--adapter-bits", "4"],
     }[change]()  # fmt: skip
     if change == "input":
         (corpus / "a.jsonl").write_text('{"text": "longer than before"}\n' * 9)

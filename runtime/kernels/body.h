@@ -6,6 +6,9 @@
 /* Sums that one vector is spread over, for the latency of an instruction. */
 #define CHAINS 4
 
+/* Bytes that an adapter's second factor is fetched ahead, being read in short pieces. */
+#define LIFTED 4096
+
 /* What is read once for a token and not before the next: it does not displace what is read again. */
 INLINE void stream(const uint8_t *codes, int lines) {
   UNROLL for (int line = 0; line < lines; line++)
@@ -313,7 +316,7 @@ INLINE void lift_groups(const int bits, const factor *b, int from, int to, const
                         int vectors, float *y, ptrdiff_t y_stride) {
   const ptrdiff_t size = (ptrdiff_t)b->rank * ROWS * bits / 8;
   for (int g = from; g < to; g++) {
-    const uint8_t *next = b->codes + g * size + AHEAD;
+    const uint8_t *next = b->codes + g * size + LIFTED;
     for (ptrdiff_t line = 0; line < size; line += 64) __builtin_prefetch(next + line);
     int t = 0;
     for (; t + MANY <= vectors; t += MANY) lift_group(bits, MANY, b, g, low, t, y, y_stride);

@@ -65,7 +65,7 @@ enum { CHUNK = 12, PIECE = 256 };
 
 /* Bytes of an adapter's factor that are fetched before it is its turn, and groups of rows of a matrix
  * that are multiplied meanwhile. */
-enum { HEAD = 4096, LAST = 8 };
+enum { HEAD = 8192, LAST = 8 };
 
 typedef struct { int begin, count; } run; /* tokens that follow each other in one sequence */
 
