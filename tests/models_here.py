@@ -111,3 +111,15 @@ def a_model() -> str:
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
     return write_model(f"{folder}/m.cider")
+
+
+def tokens_computed(one, monkeypatch) -> list[int]:
+    """How many tokens each call of a model's engine takes, from now on."""
+    found, forward = [], one._engine._forward
+
+    def counted(steps, job):
+        found.append(len(job.ids))
+        forward(steps, job)
+
+    monkeypatch.setattr(one._engine, "_forward", counted)
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models_here import SHAPE, a_model, float_logits
+from models_here import SHAPE, a_model, float_logits, tokens_computed
 from test_runtime_kernels import SETS, kernels
 from tokenizers_here import own_texts, small_tokenizer
 
@@ -121,14 +121,8 @@ def test_several_adapters_in_one_batch_give_what_each_gives_alone(kernels_name):
 
 
 def test_what_was_read_is_kept_for_each_adapter(monkeypatch):
-    one, computed = model(), []
-    forward = one._engine._forward
-
-    def counted(steps, job):
-        computed.append(len(job.ids))
-        forward(steps, job)
-
-    monkeypatch.setattr(one._engine, "_forward", counted)
+    one = model()
+    computed = tokens_computed(one, monkeypatch)
     adapters = [*several()[:2], None]
     count = len(small_tokenizer().encode(PROMPTS[3]))
     for tokens in (count, 1):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models_here import a_model, float_logits, write_absurd
+from models_here import a_model, float_logits, tokens_computed, write_absurd
 from tokenizers_here import ROOT, own_texts, small_tokenizer
 
 from pipelines.cli import main
@@ -65,14 +65,7 @@ def test_greedy_text_is_the_same_for_any_threads_batch_and_cache():
 
 def test_what_was_read_before_is_not_read_again(monkeypatch):
     one = model(keep=2)
-    computed = []
-    forward = one._engine._forward
-
-    def counted(steps, job):
-        computed.append(len(job.ids))
-        forward(steps, job)
-
-    monkeypatch.setattr(one._engine, "_forward", counted)
+    computed = tokens_computed(one, monkeypatch)
     text = own_texts()[0][:400]
     count = len(small_tokenizer().encode(text))
     first = one.complete([text], tokens=2, sampling=GREEDY)
@@ -90,14 +83,8 @@ def test_what_was_read_before_is_not_read_again(monkeypatch):
 
 
 def test_what_prompts_of_a_batch_share_is_read_once(monkeypatch):
-    one, fresh, computed = model(keep=2), model(keep=0), []
-    forward = one._engine._forward
-
-    def counted(steps, job):
-        computed.append(len(job.ids))
-        forward(steps, job)
-
-    monkeypatch.setattr(one._engine, "_forward", counted)
+    one, fresh = model(keep=2), model(keep=0)
+    computed = tokens_computed(one, monkeypatch)
     text = own_texts()[0]
     prompts = [text[:400], "The tide", text[:400] + "\nmore", text[:300], text[:400], text[50:400]]
     counts = [len(small_tokenizer().encode(prompt)) for prompt in prompts]
@@ -134,14 +121,8 @@ def test_what_is_kept_is_not_written_over():
 
 
 def test_what_was_read_is_kept_where_the_caller_stops_early(monkeypatch):
-    one, computed = model(), []
-    forward = one._engine._forward
-
-    def counted(steps, job):
-        computed.append(len(job.ids))
-        forward(steps, job)
-
-    monkeypatch.setattr(one._engine, "_forward", counted)
+    one = model()
+    computed = tokens_computed(one, monkeypatch)
     first, second = own_texts()[0][:300], own_texts()[1][:300]
     pieces = one.generate([first, second], tokens=9, sampling=GREEDY)
     next(pieces)
