@@ -18,6 +18,7 @@ from models_here import a_model
 
 from runtime.adapter_config import AdapterError
 from runtime.adapter_files import CONFIG, WEIGHTS, write_adapter
+from runtime.adapters import WIDTHS, LoadedAdapter
 from runtime.cache import BITS
 from runtime.file import read
 from runtime.model import Model
@@ -121,9 +122,16 @@ class Adapters:
 
     def attempt(self, folder: Path) -> str:
         """``refused``, ``ran``, or ``overflowed``; anything else is raised."""
-        try:
-            adapter = self._models[0][0].adapter(str(folder))
-        except AdapterError:
+        found = [self._load(folder, width) for width in WIDTHS]
+        adapters = [adapter for adapter in found if adapter is not None]
+        if len(adapters) != len(found):
+            assert not adapters, "an adapter is read in one width and refused in another"
             return "refused"
-        outcomes = {same(models, adapter) for models in self._models}
+        outcomes = {same(models, own) for own in adapters for models in self._models}
         return max(outcomes, key=("ran", "overflowed").index)
+
+    def _load(self, folder: Path, width: int) -> LoadedAdapter | None:
+        try:
+            return self._models[0][0].adapter(str(folder), bits=width)
+        except AdapterError:
+            return None

@@ -94,15 +94,17 @@ def load(path: str, window: int) -> Model:
         would decide which are kept.
     """
     # Imported here: it is only needed where documents are measured.
-    from runtime.model import NUMPY, Model
+    from runtime import native
+    from runtime.build import NoLibrary
+    from runtime.model import Model
 
-    model = Model.load(path, threads=1, context=window, keep=0)
-    if model.kernels == NUMPY:
+    try:
+        native.load()
+    except NoLibrary as error:
         raise StageFailure(
-            "the stage 'model' needs the runtime's kernels, and this machine can neither load nor "
-            "compile them; install a C compiler"
-        )
-    return model
+            f"the stage 'model' needs the runtime's kernels, and there are none here: {error}"
+        ) from None
+    return Model.load(path, threads=1, context=window, keep=0)
 
 
 def measure(texts: Sequence[str], options: ModelOptions) -> list[dict[str, Value]]:

@@ -70,8 +70,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                         "write it alone")  # fmt: skip
     export.add_argument("--format", choices=FORMATS, default="hf", help="default: hf")
     export.add_argument(
-        "--to", metavar="PATH", help="folder, or file of a GGUF (default: beside the model)"
-    )
+        "--to", metavar="PATH",
+        help="folder, or file of a GGUF (default: beside the model, with --adapter beside that)",
+    )  # fmt: skip
     export.add_argument("--dtype", choices=("float32", "float16"),
                         help="of weights in --format hf (default: float32)")  # fmt: skip
     export.set_defaults(perform=_guarded(_export))

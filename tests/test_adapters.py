@@ -14,7 +14,7 @@ from test_runtime_kernels import SETS, kernels
 from tokenizers_here import own_texts, small_tokenizer
 
 from pipelines.cli import main
-from runtime import native
+from runtime import adapters, native
 from runtime.adapter_files import Adapter, AdapterError, write_adapter
 from runtime.adapters import identity, load_adapter
 from runtime.cache import Sequence
@@ -218,6 +218,17 @@ def test_four_bits_take_half_the_memory_and_are_another_adapter_to_what_was_kept
     assert identity(four) != identity(eight)
     with pytest.raises(ValueError, match="factors of 2 bits; they have 8 or 4"):
         load_adapter(drawn(1), SHAPE, bits=2)
+
+
+def test_the_table_of_four_bits_is_chosen_for_all_ranks(monkeypatch):
+    """Also where only some numbers are counted: four ranks lie side by side, of which some are 0."""
+    name = "layers.0.gate"
+    a, b = drawn(7, 16, (name,)).factors[name]
+    b[:, ::4] = 0
+    monkeypatch.setattr(adapters, "COUNTED", b.size // 4)
+    own = Adapter({name: (a, b)}, 1.0, "ab" * 32, "0" * 64)
+    outer = load_adapter(own, SHAPE, bits=4).outer[name]
+    assert len(set(outer.table.tolist())) == 16
 
 
 @pytest.mark.parametrize("values", [0.0, 1.0])

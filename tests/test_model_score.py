@@ -28,7 +28,9 @@ from pipelines.curate import curate
 from pipelines.recipe import from_text
 from pipelines.resources import stage_resources
 from pipelines.yaml_tree import RecipeError
+from runtime import native
 from runtime.bits import cut, measure, paragraph_starts
+from runtime.build import NoLibrary
 from runtime.model import Model
 
 PROSE = "The orchard stands on a hill above the river, and the trees are old. " * 5
@@ -244,10 +246,13 @@ def test_a_model_whose_numbers_overflow_fails_the_run_and_no_document(tmp_path):
 
 def test_without_kernels_the_run_fails_rather_than_pages(tmp_path, monkeypatch):
     """With numpy a page can take longer than its cap: the machine would decide what is kept."""
-    plain = Model.load(a_model(), context=64, kernels="numpy")
-    monkeypatch.setattr(Model, "load", lambda *_, **__: plain)
+
+    def none():
+        raise NoLibrary("there is no C compiler (cc, gcc or clang)")
+
+    monkeypatch.setattr(native, "load", none)
     model_score.load.cache_clear()
-    with pytest.raises(StageFailure, match="install a C compiler"):
+    with pytest.raises(StageFailure, match="and there are none here: there is no C compiler"):
         _build_model(options())
     model_score.load.cache_clear()
 

@@ -138,6 +138,20 @@ def test_what_was_read_is_kept_where_the_caller_stops_early(monkeypatch):
     )
 
 
+def test_a_generator_may_be_thrown_away_while_its_model_is_at_work():
+    """As the garbage collector does, in whichever thread it runs; a child, as it could not end."""
+    code = (
+        "import sys\nfrom runtime.model import Model\n"
+        "m = Model.load(sys.argv[1], threads=1, context=64)\np = m.generate('The tide')\n"
+        "next(p)\nwith m._lock:\n    p.close()\nprint(len(m._kept))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, a_model()], check=True, capture_output=True, text=True,
+        timeout=60, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout == "1\n"
+
+
 def test_nats_are_the_same_alone_in_a_batch_and_for_any_threads():
     texts = [text[:700] for text in own_texts()[:4]] + ["", "a", "two words"]
     wanted = model().score(texts, window=64)
