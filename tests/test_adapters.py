@@ -221,7 +221,7 @@ def test_four_bits_take_half_the_memory_and_are_another_adapter_to_what_was_kept
 
 
 def test_the_table_of_four_bits_is_chosen_for_all_ranks(monkeypatch):
-    """Also where only some numbers are counted: four ranks lie side by side, of which some are 0."""
+    """Also where only some numbers are counted: ranks lie in fours side by side."""
     name = "layers.0.gate"
     a, b = drawn(7, 16, (name,)).factors[name]
     b[:, ::4] = 0
