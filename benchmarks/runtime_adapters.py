@@ -1,9 +1,9 @@
 """What adapters cost the runtime: a part of ``benchmarks/runtime.py``.
 
-Four adapters of rank 16 on all linear maps, of random factors. In each round two dozen tokens are
+Four adapters of rank 16 on all linear maps, of random factors. In each round four dozen tokens are
 added of each kind: without an adapter, with one, and batches of four texts with none, with one for
 all, with four. Tokens of one kind follow each other, as in use, so that each finds in the caches
-what its own kind has left there. Tokens during which the system has put a thread off are left out,
+what its own kind has left there; the first are left out. Tokens during which the system has put a thread off are left out,
 and ratios are medians over the same tokens of a round.
 """
 
@@ -26,7 +26,9 @@ from runtime.native import NativeEngine
 from runtime.shape import matrices
 
 RANK, ADAPTERS = 16, 4
-PROMPT, PREFILL, TOKENS = 32, 512, 24
+PROMPT, PREFILL, TOKENS = 32, 512, 48
+SETTLED = 16
+"""Tokens of a kind that are left out: the caches hold what another has read."""
 
 
 def write_all(contents: Contents, folder: str) -> list[str]:
@@ -85,8 +87,7 @@ def measure(texts: dict[str, Text], rounds: int) -> dict[str, tuple[list[float],
             for number in range(TOKENS):
                 before = interruptions()
                 seconds = timed(lambda: text.step(number))  # noqa: B023
-                # The first make room for keys and values, and the caches hold another's factors.
-                left_out = number < 2 or interruptions() != before
+                left_out = number < SETTLED or interruptions() != before
                 found[name][0].append(float("nan") if left_out else seconds)
         for name in ("none", "one"):
             found[name][1].append(timed(texts[name].prefill))
