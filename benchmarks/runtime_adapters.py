@@ -3,8 +3,8 @@
 Four adapters of rank 16 on all linear maps, of random factors. In each round four dozen tokens are
 added of each kind: without an adapter, with one, and batches of four texts with none, with one for
 all, with four. Tokens of one kind follow each other, as in use, so that each finds in the caches
-what its own kind has left there; the first are left out. Tokens during which the system has put a thread off are left out,
-and ratios are medians over the same tokens of a round.
+what its own kind has left there: the first are left out, and so are tokens during which the system
+has put a thread off. Ratios are medians over the same tokens of a round.
 """
 
 from __future__ import annotations

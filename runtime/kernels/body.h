@@ -312,9 +312,39 @@ INLINE void lift_group(const int bits, const int vectors, const factor *b, int g
   }
 }
 
+/* The same of one vector, over some groups. With a rank that the compiler knows, what is the same for
+ * all groups stays in registers. */
+INLINE void lift_one(const int bits, const int rank, const factor *b, int from, int to,
+                     const activations *low, float *y) {
+  const ptrdiff_t size = (ptrdiff_t)rank * ROWS * bits / 8;
+  const lookup tables = tables_of(bits, b->table);
+  const lanes scale = all(low->scales[0]), none = all((float)(127 * low->sums[0]));
+  const int32_t sum = low->sums[0];
+  const float *scales = b->scales;
+  int8_t x[MAX_RANK];
+  memcpy(x, low->values, (size_t)rank);
+  const uint8_t *codes = b->codes + from * size;
+  for (int g = from; g < to; g++, codes += size) {
+    for (ptrdiff_t line = 0; line < size; line += 64) __builtin_prefetch(codes + LIFTED + line);
+    sums acc = start(bits, sum);
+    UNROLL for (int r = 0; r < rank; r += RANK_BITS / bits)
+      UNROLL for (int v = 0; v < 8 / bits; v++)
+        acc = dot(bits, acc, vector_of(bits, codes + r * ROWS * bits / 8, v, &tables),
+                  x + r + v * 4);
+    float *out = y + (ptrdiff_t)g * ROWS;
+    lanes found = whole(acc);
+    if (bits == 4) found = subtract(add(found, found), none);
+    store(out, add(load(out), times(times(found, all(scales[g])), scale)));
+  }
+}
+
 INLINE void lift_groups(const int bits, const factor *b, int from, int to, const activations *low,
                         int vectors, float *y, ptrdiff_t y_stride) {
   const ptrdiff_t size = (ptrdiff_t)b->rank * ROWS * bits / 8;
+  if (vectors == 1 && b->rank == 16) { /* the usual rank */
+    lift_one(bits, 16, b, from, to, low, y);
+    return;
+  }
   for (int g = from; g < to; g++) {
     const uint8_t *next = b->codes + g * size + LIFTED;
     for (ptrdiff_t line = 0; line < size; line += 64) __builtin_prefetch(next + line);
