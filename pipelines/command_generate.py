@@ -85,7 +85,7 @@ def generate(arguments: argparse.Namespace) -> int:
             cache_bits=arguments.cache_bits,
         )  # fmt: skip
         if arguments.requests is not None:
-            return requests.perform(arguments, model, sampling)
+            return requests.perform(arguments, model, sampling, bits)
         if arguments.adapter is not None:
             model.use(model.adapter(arguments.adapter, bits=bits))
         pieces = model.generate(

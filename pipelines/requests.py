@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TextIO
 
-from pipelines.adapter_options import adapter_bits
 from pipelines.amounts import parse_count
 from pipelines.inputs_error import InputError
 from runtime.adapter_config import CONFIG, AdapterError
@@ -69,8 +68,12 @@ def check_options(arguments: argparse.Namespace) -> None:
         raise InputError("--requests has prompts and adapters; leave out --prompt and --adapter")
 
 
-def perform(arguments: argparse.Namespace, model: Model, sampling: Sampling) -> int:
-    """Answers to standard output, counts of the store to standard error; returns the exit code."""
+def perform(arguments: argparse.Namespace, model: Model, sampling: Sampling, bits: int) -> int:
+    """Answers to standard output, counts of the store to standard error; returns the exit code.
+
+    Args:
+      bits: of adapters in memory.
+    """
     named = MEMORY if arguments.adapter_memory is None else arguments.adapter_memory
     number = named.strip()
     number = f"{number[:-1]}B" if number[-1:] in ("g", "G") else number
@@ -78,7 +81,6 @@ def perform(arguments: argparse.Namespace, model: Model, sampling: Sampling) -> 
     requests = _read(arguments.requests)
     folders = find_adapters(arguments.adapters) if arguments.adapters is not None else {}
     check_requests(requests, model, folders)
-    bits = adapter_bits(arguments, "adapters")
     store = AdapterStore(folders, model.shape, model.contents.digest, memory, bits=bits)
     batch = BATCH if arguments.batch is None else arguments.batch
     answers = Answers(model, store, batch=batch, grouped=arguments.by_adapter)

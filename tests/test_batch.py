@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import time
 import weakref
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import filters.batch
 from filters.batch import Batch, StageFailure, Together, apply
+from filters.cap import TimeCapExceeded
 from filters.document import Document, Edit
 
 
@@ -30,8 +32,7 @@ class Lengths:
         if any("bad" in document.text for document in documents):
             raise ValueError("bad")
         if len(documents) > 1 and any("slow" in document.text for document in documents):
-            for _ in range(10_000):
-                time.sleep(0.001)
+            raise TimeCapExceeded("as the cap has it")
         for document in documents:
             document.signals["length"] = len(document.text)
 
@@ -69,9 +70,16 @@ def test_of_a_group_only_the_document_that_fails_is_dead():
     assert measure.calls == [["one", "bad", "two"], ["one"], ["bad"], ["two"]]
 
 
-def test_a_group_that_takes_too_long_is_measured_one_by_one_and_so_are_those_after_it():
-    measure = Lengths()
-    batch = apply(a_batch("one", "slow", "next", "last"), "lengths", Together(measure, 8), 0.2)
+def test_a_group_that_takes_too_long_is_measured_one_by_one_and_so_are_those_after_it(monkeypatch):
+    measure, caps = Lengths(), []
+
+    def time_cap(seconds: float) -> contextlib.nullcontext[None]:
+        caps.append(seconds)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(filters.batch, "time_cap", time_cap)
+    batch = apply(a_batch("one", "slow", "next", "last"), "lengths", Together(measure, 8), 60)
+    assert caps == [15, 60, 60, 60, 60]
     assert lengths(batch) == [3, 4, 4, 4]
     assert batch.dead == set()
     assert measure.calls == [["one", "slow"], ["one"], ["slow"], ["next"], ["last"]]
